@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# make run    what the series does to mmap_lock waits under page-fault I/O
+# make test   whether all is well
+#
+# The steps are scripts in scripts/; what is written here is what depends on
+# what. Each one looks for itself whether its result is still good, and does
+# nothing then.
+#
+# Variables: ARCH="x86_64 ..." (make test), PAIRS=5 (make run), KERNEL=/path/to/a
+# git tree of yours as the base, ACCEL=kvm, DEBIAN_MIRROR=http://..., TREE=base
+# (make boot), XDG_CACHE_HOME for the big reusable things.
+
+include base.mk
+
+MAKEFLAGS += --no-print-directory
+.NOTPARALLEL:
+
+ALL_ARCHS := $(shell scripts/archs.sh)
+ARCH  ?= $(ALL_ARCHS)
+PAIRS ?= 5
+TREE  ?= series
+export KERNEL DEBIAN_MIRROR ACCEL
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vm-fault-retry-hard
+# A build root is named after what goes into it.
+ROOT  := $(CACHE)/root-$(shell cat config/packages scripts/root.sh | sha256sum | cut -c1-12)
+ifdef KERNEL
+override KERNEL := $(shell cd '$(KERNEL)' 2>/dev/null && git rev-parse --show-toplevel 2>/dev/null)
+$(if $(KERNEL),,$(error KERNEL is not a git tree: name the top of a Linux git tree, or leave it out))
+B := build/kernel-$(shell git -C '$(KERNEL)' rev-parse --short=12 HEAD)
+else
+B := build/$(patsubst linux-source-%,%,$(BASE_PACKAGE))
+endif
+
+IN   = scripts/inroot.sh '$(ROOT)' '$(CACHE)'
+STEP = @scripts/step.sh '$@' '$(B)/logs/$@.log' '$(STEPS)'
+
+# ---- what a user calls ----
+
+help: ## this list
+	@echo 'The two commands: make run, make test. All targets:'
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 18
+	@echo 'Architectures: $(ALL_ARCHS). Variables: see the top of the Makefile.'
+
+run: STEPS = needs root base trees kernel-perf-base kernel-perf-series measure
+run: measure ## build base and series, boot both in pairs, show what differs (quick)
+	@cat $(B)/results/table.txt
+	@echo 'The picture: $(B)/results/contend.svg (and .png); all samples: contend.json'
+	@echo 'The long form, with all floors and more pairs: make run-long PAIRS=10'
+
+run-long: STEPS = needs root base trees kernel-perf-base kernel-perf-series measure-long
+run-long: measure-long ## the same with longer runs, all floors, PAIRS=10 or so
+	@cat $(B)/results/table.txt
+
+test: STEPS = needs root base trees $(DEBUG_KERNELS) tests
+test: tests ## all tests; ARCH="..." for some architectures
+
+boot: STEPS = needs root base trees kernel-perf-$(TREE)
+boot: kernel-perf-$(TREE) ## a guest with a shell (TREE=base for the base kernel); ctrl-a x ends it
+	$(IN) scripts/guest.py $(B)/out/x86_64-perf-$(TREE) x86_64 --shell
+
+tree: STEPS = needs root base trees
+tree: trees ## the kernel git tree $(B)/linux, branch "series", made from patches/
+	@echo 'The series as a git tree: $(B)/linux (branch series; its base is branch base)'
+
+series: ## regenerate patches/ from the commits in that tree
+	@$(IN) scripts/series.sh $(B)
+
+clean: ## remove build/ (refused while the tree has commits that are not in patches/)
+	@scripts/clean.sh
+
+distclean: clean ## remove the cache, too: build root, base kernel, ccache
+	rm -rf '$(CACHE)'
+
+# ---- the steps ----
+
+needs:
+	$(STEP) scripts/needs.sh '$(CACHE)' '$(ROOT)' build
+
+root: needs
+	$(STEP) scripts/root.sh '$(ROOT)'
+
+base: root
+	$(STEP) $(if $(KERNEL),echo up to date,$(IN) scripts/base.sh)
+
+trees: base
+	$(STEP) $(IN) scripts/tree.sh $(B)
+
+# kernel-FLAVOUR-TREE of x86_64, kernel-debug-ARCH of the others
+kernel-perf-base kernel-perf-series kernel-debug-base kernel-debug-series: kernel-%: trees
+	$(STEP) $(IN) scripts/kernel-and-guest.sh $(B) x86_64 $(subst -, ,$*)
+
+DEBUG_KERNELS = $(if $(filter x86_64,$(ARCH)),kernel-debug-base kernel-debug-series)
+
+measure: kernel-perf-base kernel-perf-series
+	$(STEP) $(IN) scripts/measure.py $(B) x86_64 $(PAIRS) quick
+
+measure-long: kernel-perf-base kernel-perf-series
+	$(STEP) $(IN) scripts/measure.py $(B) x86_64 $(PAIRS) long
+
+tests: known-archs $(DEBUG_KERNELS)
+	$(STEP) $(IN) scripts/test.py $(B) $(ARCH); rc=$$?; tail -n 1 $(B)/logs/tests.log; exit $$rc
+
+known-archs:
+	@scripts/archs.sh $(ARCH)
+
+.PHONY: help run run-long test boot tree series clean distclean needs root base \
+	trees kernel-perf-base kernel-perf-series kernel-debug-base \
+	kernel-debug-series measure measure-long tests known-archs

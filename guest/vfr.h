@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Between the test driver (driver/vfr.c) and the test program (behave.c).
+ *
+ * The driver's ->fault follows a script, one action an attempt, the last one
+ * for ever, and logs with which lock and flags each attempt came.
+ */
+#ifndef VFR_H
+#define VFR_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+enum vfr_action {
+	VFR_PAGE,	/* here is the page */
+	VFR_SIGBUS,	/* a lasting error; reads the device */
+	VFR_WAIT,	/* drop the lock, wait, RETRY: a folio lock or so */
+	VFR_READ,	/* drop the lock, read the device, RETRY | MAJOR */
+	VFR_HARD,	/* under the VMA lock: drop it, RETRY | RETRY_HARD;
+			 * under mmap_lock: here is the page
+			 */
+	VFR_OLD_HARD,	/* the same with a plain RETRY, the old convention */
+	VFR_FAIL,	/* read the device; while the lock may be dropped (first
+			 * try): drop it, RETRY; then SIGBUS
+			 */
+	VFR_FAIL_MAJOR,	/* the same, RETRY | MAJOR */
+	VFR_EVER,	/* drop the lock and RETRY as long as ALLOW_RETRY is set */
+	VFR_EVER_SLEEP,	/* the same, after an interruptible sleep of 10 ms */
+};
+
+#define VFR_STEPS	8
+#define VFR_LOG		16
+
+/* What one attempt looked like. */
+#define VFR_BY_VMA_LOCK	1
+#define VFR_TRIED	2
+
+struct vfr_script {
+	__u32 nr;			/* 1..VFR_STEPS */
+	__u32 action[VFR_STEPS];	/* enum vfr_action */
+	__u32 wait_ms;			/* of WAIT, READ and VFR_FAIL* */
+};
+
+struct vfr_log {
+	__u64 attempts;			/* all of them */
+	__u64 reads;			/* of the device */
+	__u32 waiting;			/* attempts in their wait just now */
+	__u8 attempt[VFR_LOG];		/* VFR_BY_VMA_LOCK | VFR_TRIED, the first ones */
+};
+
+/* Set the script of this open file and forget the log. */
+#define VFR_SET		_IOW('V', 1, struct vfr_script)
+#define VFR_GET		_IOR('V', 2, struct vfr_log)
+
+#endif

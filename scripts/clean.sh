@@ -1,0 +1,17 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+# Remove build/, but not work of yours that is nowhere else.
+#	clean.sh        FORCE=1 removes it all the same
+set -eu
+. "$(dirname "$0")/lib.sh"
+for linux in build/*/linux; do
+	[ -d "$linux/.git" ] || continue
+	applied=$(cat "$linux/.git/vfr-patches" 2>/dev/null || true)
+	if [ -n "$applied" ] && [ -z "${FORCE:-}" ] &&
+		{ [ "${applied#* }" != "$(git -C "$linux" rev-parse series)" ] ||
+		  [ -n "$(git -C "$linux" status --porcelain -uno | head -n 1)" ]; }
+	then
+		die "$linux has commits or changes that are not in patches/: make series, or FORCE=1 make clean"
+	fi
+done
+rm -rf build

@@ -1,0 +1,207 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only
+"""Boot one guest and say how it went.
+
+    guest.py OUT ARCH [-a APPEND] [--timeout S] -- PROGRAM [ARG...]
+    guest.py OUT ARCH --shell
+
+OUT is the output directory of a kernel with its initramfs. A guest is judged by
+what it sends over a virtio-serial port of its own, by its console and by QEMU:
+
+    ok           the program ended with 0, and said so
+    failed       the program ended with another status, and said so
+    splat        it may have ended well, but the kernel complained on the way
+    panic        the kernel panicked
+    hang         output to the last, but no end within the time limit
+    silent       no output at all for the silence limit
+    no end       QEMU ended well, the guest without its END line
+    qemu lost    QEMU did not start, or died
+
+Nothing but "ok" is a pass.
+"""
+import argparse
+import dataclasses
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+
+# What no log may contain, whatever the programs said.
+SPLATS = re.compile(
+    r"^.*(?:\bWARNING: |\bBUG: |\bBUG at |\bOops\b|\bINFO: (?:task|rcu_|possible|suspicious|trying)"
+    r"|\bgeneral protection fault\b|\bUnable to handle kernel\b|\bkernel BUG\b"
+    r"|KASAN:|KCSAN:|UBSAN:|\bsoft lockup\b|\bhard LOCKUP\b|\bpossible recursive locking\b"
+    r"|\bpossible circular locking\b|\binvalid context\b|\bself-detected stall\b"
+    r"|\bBad page\b|\bBad rss-counter\b|\bmm: bad\b).*$", re.M)
+PANIC = re.compile(r"^.*Kernel panic.*$", re.M)
+
+
+@dataclasses.dataclass
+class Result:
+    """verdict: see above; output: what the program sent; reason: one line of
+    why; seconds: wall time; console: the path of the console's log."""
+    verdict: str
+    output: str
+    reason: str
+    seconds: float
+    console: str
+
+
+def arch_facts(arch):
+    """The variables of config/ARCH.env as a dict; SystemExit if there is none."""
+    path = f"config/{arch}.env"
+    if not os.path.exists(path):
+        known = sorted(f[:-4] for f in os.listdir("config") if f.endswith(".env"))
+        sys.exit(f"unknown architecture '{arch}'; known: {' '.join(known)}")
+    facts = {}
+    with open(path, encoding="utf-8") as f:
+        for word in shlex.split(f.read(), comments=True):
+            key, _, value = word.partition("=")
+            facts[key] = value
+    return facts
+
+
+def qemu_line(out, arch, append, accel="tcg", cpus=2, memory="1G", extra=()):
+    """The QEMU command up to its console and ports, as a list."""
+    facts = arch_facts(arch)
+    return [*facts["QEMU"].split(), "-accel",
+            "tcg,thread=multi" if accel == "tcg" else accel,
+            "-smp", str(cpus), "-m", memory, "-nodefaults", "-display", "none",
+            "-no-reboot", "-kernel", f"{out}/{facts['IMAGE']}",
+            "-initrd", f"{out}/initramfs.gz", "-append",
+            f"console={facts['CONSOLE']} panic=-1 oops=panic {append}",
+            "-device", facts["SERIAL"], *extra]
+
+
+def read_tail(path, size=1 << 24):
+    try:
+        with open(path, "rb") as f:
+            return f.read(size).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+
+
+def run(out, arch, program, *, append="", log=None, timeout=300.0, silence=60.0,
+        lose_qemu_after=None, **kw):
+    """Boot OUT's kernel, run PROGRAM (a list) as its one program, judge it.
+
+    log: prefix of the log files (OUT/guest.log by default); timeout, silence:
+    seconds; lose_qemu_after: kill QEMU after so many seconds, to test that;
+    kw: see qemu_line(). Returns a Result; never raises for a bad guest.
+    """
+    log = log or f"{out}/guest"
+    os.makedirs(os.path.dirname(log), exist_ok=True)
+    console, port, errors = log + ".console", log + ".result", log + ".qemu"
+    for path in (console, port):
+        with open(path, "wb"):
+            pass
+    line = qemu_line(out, arch, f"{append} -- {' '.join(program)}", **kw)
+    line += ["-serial", f"file:{console}",
+             "-chardev", f"file,id=result,path={port}",
+             "-device", "virtserialport,chardev=result,name=result"]
+    start = time.monotonic()
+    verdict = None
+    with open(errors, "w", encoding="utf-8") as err:
+        err.write(shlex.join(line) + "\n")
+        err.flush()
+        try:
+            qemu = subprocess.Popen(line, stdin=subprocess.DEVNULL,
+                                    stdout=err, stderr=err)
+        except OSError as e:
+            return Result("qemu lost", "", str(e), 0.0, console)
+        seen, seen_at = -1, start
+        try:
+            while qemu.poll() is None:
+                time.sleep(0.1)
+                now = time.monotonic()
+                size = os.path.getsize(console) + os.path.getsize(port)
+                if size != seen:
+                    seen, seen_at = size, now
+                if lose_qemu_after is not None and now - start > lose_qemu_after:
+                    qemu.kill()
+                elif now - seen_at > silence:
+                    verdict = "silent", f"no output for {silence:.0f} s"
+                elif now - start > timeout:
+                    verdict = "hang", f"no end within {timeout:.0f} s"
+                if verdict:
+                    qemu.kill()
+                    break
+        finally:
+            if qemu.poll() is None:
+                qemu.kill()
+            qemu.wait()
+    seconds = time.monotonic() - start
+
+    text, output = read_tail(console), read_tail(port)
+    end = re.search(r"^END (\d+)$", output, re.M)
+    if end:
+        output = output[:end.start()].rstrip("\n") + "\n"
+    panic, splat = PANIC.search(text), SPLATS.search(text)
+    if panic:
+        verdict = "panic", panic.group(0).strip()
+    elif verdict:
+        pass
+    elif qemu.returncode != 0:
+        tail = read_tail(errors).strip().splitlines()
+        verdict = "qemu lost", f"QEMU ended with {qemu.returncode}: {tail[-1][:200]}"
+    elif not end:
+        verdict = "no end", "the guest ended without its END line"
+    elif splat:
+        verdict = "splat", splat.group(0).strip()
+    elif int(end.group(1)):
+        verdict = "failed", f"the program ended with {end.group(1)}"
+    else:
+        verdict = "ok", ""
+    return Result(verdict[0], output, verdict[1], seconds, console)
+
+
+def probe_kvm(out, arch):
+    """Whether a guest really runs under KVM here: /dev/kvm proves nothing."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False, "no usable /dev/kvm"
+    r = run(out, arch, ["hello"], accel="kvm", timeout=15, silence=15,
+            log=f"{out}/kvm-probe")
+    return r.verdict == "ok", f"{r.verdict}: {r.reason}"
+
+
+def choose_accel(out, arch, wanted):
+    """tcg, or kvm if that was asked for and a probe guest ran. Says so."""
+    if wanted in ("", "tcg"):
+        return "tcg"
+    if wanted != "kvm":
+        sys.exit(f"ACCEL={wanted}? tcg (the default) or kvm")
+    works, why = probe_kvm(out, arch)
+    if works:
+        print("@ accelerator: KVM (a probe guest ran)")
+        return "kvm"
+    print(f"@ accelerator: TCG; KVM was asked for, but its probe guest did not run ({why})")
+    return "tcg"
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__,
+                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("out")
+    ap.add_argument("arch")
+    ap.add_argument("-a", "--append", default="")
+    ap.add_argument("--timeout", type=float, default=300)
+    ap.add_argument("--silence", type=float, default=60)
+    ap.add_argument("--shell", action="store_true")
+    ap.add_argument("program", nargs="*")
+    args = ap.parse_args()
+    if args.shell:
+        line = qemu_line(args.out, args.arch, args.append + " -- sh")
+        os.execvp(line[0], line + ["-serial", "mon:stdio"])
+    if not args.program:
+        ap.error("no program")
+    r = run(args.out, args.arch, args.program, append=args.append,
+            timeout=args.timeout, silence=args.silence)
+    sys.stdout.write(r.output)
+    print(f"guest: {r.verdict} {r.reason} ({r.seconds:.0f} s, console: {r.console})")
+    sys.exit(0 if r.verdict == "ok" else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+# Make the initramfs of a kernel: init, the test programs, the test driver.
+#	guest.sh BUILD ARCH FLAVOUR TREE
+# Runs in the build root; leaves initramfs.gz in the kernel's output directory.
+set -eu
+. scripts/lib.sh
+build=$1 arch=$2 flavour=$3 tree=$4
+arch_env "$arch"
+out=$build/out/$arch-$flavour-$tree
+[ -e "$out/.vfr-complete" ] || die "no kernel in $out: make it first"
+src=$build/linux
+[ "$tree" = series ] || src=$build/base
+
+id=$(find guest scripts/guest.sh tests/kselftests -type f ! -name '*.o' -exec sha256sum {} + | sort |
+	cat - "$out/.vfr-complete" | sha256sum)
+if [ -f "$out/initramfs.gz" ] && [ "$(cat "$out/initramfs.id" 2>/dev/null)" = "$id" ]; then
+	echo "up to date"
+	exit 0
+fi
+rm -f "$out/initramfs.id"
+tmp=$out/guest
+rm -rf "$tmp"
+mkdir -p "$tmp/root/bin" "$tmp/root/modules" "$tmp/root/dev" "$tmp/root/proc" "$tmp/root/sys" "$tmp/root/tmp"
+for c in guest/*.c; do
+	name=${c##*/}
+	name=${name%.c}
+	dest=$tmp/root/bin/$name
+	[ "$name" != init ] || dest=$tmp/root/init
+	"${CROSS}gcc" -O2 -Wall -Wextra -Werror -static -pthread -o "$dest" "$c"
+done
+[ "$arch" != x86_64 ] || cp /bin/busybox "$tmp/root/bin/sh"
+
+# The kernel's own selftests, from the same tree.
+if [ "$flavour" = debug ]; then
+	make -s -C "$src" O="/vfr/$out" ARCH="$KARCH" CROSS_COMPILE="$CROSS" headers
+	mkdir -p "$tmp/kselftest"
+	for name in $(sed 's/#.*//' tests/kselftests); do
+		make -s -C "$src/tools/testing/selftests/mm" O="/vfr/$out" OUTPUT="/vfr/$tmp/kselftest" \
+			KHDR_INCLUDES="-isystem /vfr/$out/usr/include" ARCH="$KARCH" \
+			CROSS_COMPILE="$CROSS" CC="${CROSS}gcc" LDFLAGS=-static \
+			"/vfr/$tmp/kselftest/$name"
+		cp "$tmp/kselftest/$name" "$tmp/root/bin/kselftest-$name"
+	done
+fi
+
+# The driver is built beside a copy of its header, so that guest/ stays clean.
+cp -r guest/driver guest/vfr.h "$tmp"
+make -s -C "$src" O="/vfr/$out" ARCH="$KARCH" CROSS_COMPILE="$CROSS" \
+	M="/vfr/$tmp/driver" modules
+cp "$tmp/driver/vfr.ko" "$tmp/root/modules"
+
+(cd "$tmp/root" && find . | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet --reproducible) |
+	gzip -1n > "$out/initramfs.gz.tmp"
+mv "$out/initramfs.gz.tmp" "$out/initramfs.gz"
+echo "$id" > "$out/initramfs.id"

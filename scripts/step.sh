@@ -1,0 +1,59 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+# Run one step of a longer job and show that it moves.
+#	step.sh "NAME" LOG "ALL STEPS" COMMAND...
+# NAME's place in ALL STEPS is k of n. The output goes to LOG; its lines that
+# begin with "@ " are shown at once, and its end when the step fails. A line a
+# minute (on a terminal: a running clock) says that it is alive.
+set -u
+name=$1 log=$2 all=$3
+shift 3
+k=0 n=0
+for s in $all; do
+	n=$((n + 1))
+	[ "$s" != "$name" ] || k=$n
+done
+mkdir -p "${log%/*}"
+: > "$log"
+start=$(date +%s)
+elapsed() {
+	t=$(($(date +%s) - start))
+	printf '%d:%02d' $((t / 60)) $((t % 60))
+}
+head=$(printf '[%d/%d] %-22s' "$k" "$n" "$name")
+"$@" >> "$log" 2>&1 < /dev/null &
+job=$!
+trap 'kill "$job" 2>/dev/null; wait "$job"; echo "$head interrupted"; exit 130' INT TERM HUP
+shown=0 tick=0
+notes() {
+	total=$(grep -c '^@ ' "$log")
+	[ "$total" -gt "$shown" ] || return 0
+	[ ! -t 1 ] || printf '\r\033[K'
+	grep '^@ ' "$log" | tail -n "+$((shown + 1))" | sed "s/^@ /    /"
+	shown=$total
+}
+while kill -0 "$job" 2>/dev/null; do
+	notes
+	if [ -t 1 ]; then
+		printf '\r%s %s  %s' "$head" "$(elapsed)" "$log"
+	elif [ "$tick" -gt 0 ] && [ $((tick % 60)) = 0 ]; then
+		printf '%s %s so far, log: %s\n' "$head" "$(elapsed)" "$log"
+	fi
+	tick=$((tick + 1))
+	sleep 1
+done
+wait "$job"
+rc=$?
+notes
+[ ! -t 1 ] || printf '\r\033[K'
+if [ "$rc" = 0 ]; then
+	if tail -n 1 "$log" | grep -q '^up to date'; then
+		printf '%s up to date\n' "$head"
+	else
+		printf '%s done in %s, log: %s\n' "$head" "$(elapsed)" "$log"
+	fi
+else
+	printf '%s FAILED after %s, log: %s\n' "$head" "$(elapsed)" "$log"
+	tail -n 25 "$log" | sed 's/^/    | /'
+fi
+exit "$rc"

@@ -1,0 +1,384 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only
+"""The tests behind `make test`, after the kernels are built.
+
+    test.py BUILD ARCH...
+
+Prints a line a test as it ends, a table of the behaviours (series beside base),
+and "N passed, N failed, N skipped". Leaves the same as TAP in
+BUILD/results/test.tap. Exits non-zero when anything failed or is missing.
+"""
+import collections
+import glob
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import guest
+
+class Tests:
+    """Collects results; prints each one when it is there."""
+
+    def __init__(self, tap):
+        self.results = []
+        self.tap = tap
+
+    def add(self, name, verdict, why="", seconds=0.0):
+        """verdict: pass, fail or skip; why: needed for the last two."""
+        self.results.append((name, verdict, why))
+        mark = {"pass": "ok     ", "fail": "FAILED ", "skip": "skipped"}[verdict]
+        print(f"@ {mark} {name}" + (f" ({seconds:.0f} s)" if seconds >= 1 else "") +
+              (f": {why}" if why else ""), flush=True)
+
+    def run(self, name, func, *args):
+        """func returns an error text, "" for a pass, or (skip, why)."""
+        start = time.monotonic()
+        try:
+            r = func(*args)
+        except subprocess.CalledProcessError as e:
+            r = f"{e}: {(e.stderr or e.stdout or '')[-500:]}"
+        seconds = time.monotonic() - start
+        if isinstance(r, tuple):
+            self.add(name, "skip", r[1], seconds)
+        else:
+            self.add(name, "fail" if r else "pass", r, seconds)
+
+    def finish(self):
+        count = collections.Counter(v for _, v, _ in self.results)
+        with open(self.tap, "w", encoding="utf-8") as f:
+            f.write(f"TAP version 13\n1..{len(self.results)}\n")
+            for i, (name, verdict, why) in enumerate(self.results, 1):
+                ok = "not ok" if verdict == "fail" else "ok"
+                skip = f" # SKIP {why}" if verdict == "skip" else ""
+                name = name.replace("#", "")
+                f.write(f"{ok} {i} {name}{skip}\n")
+                if verdict == "fail":
+                    f.write("".join(f"# {line}\n" for line in why.splitlines()))
+        print(f"{count['pass']} passed, {count['fail']} failed, {count['skip']} skipped")
+        return 1 if count["fail"] or not count["pass"] else 0
+
+
+def sh(*cmd, **kw):
+    """Run a command, return its stdout; raises when it fails."""
+    return subprocess.run(cmd, check=True, capture_output=True, text=True,
+                          errors="replace", **kw).stdout
+
+
+def lines_of(path):
+    with open(path, encoding="utf-8") as f:
+        return [line.strip() for line in f if line.strip() and not line.startswith("#")]
+
+
+# ---- the series as patches ----
+
+def patches():
+    return sorted(p for p in glob.glob("patches/*.patch") if "/0000-" not in p)
+
+
+def test_am(build):
+    """All patches apply with git am to the base, in a clone of their own."""
+    with tempfile.TemporaryDirectory(dir=build) as tmp:
+        git = ("git", "-C", tmp)
+        sh("git", "clone", "-q", "--shared", "--branch", "base", f"{build}/linux", tmp)
+        sh(*git, "-c", "user.name=test", "-c", "user.email=test@localhost", "am", "-q",
+           *(os.path.abspath(p) for p in patches()))
+        got = sh(*git, "rev-parse", "HEAD^{tree}")
+    want = sh("git", "-C", f"{build}/linux", "rev-parse", "series^{tree}")
+    return "" if got == want else "the result is not the tree that was built"
+
+
+def test_regenerated(build, pinned):
+    with tempfile.TemporaryDirectory() as tmp:
+        sh("scripts/series.sh", build, tmp)
+        old, new = ({os.path.basename(p): open(p, encoding="utf-8").read()
+                     for p in glob.glob(f"{d}/*.patch")} for d in ("patches", tmp))
+    if pinned:
+        bad = sorted(n for n in {*old, *new} if old.get(n) != new.get(n))
+        return f"make series would change {' '.join(bad)}" if bad else ""
+
+    def ids(texts):
+        return [sh("git", "patch-id", "--stable", input=t).split()[:1]
+                for _, t in sorted(texts.items())]
+    if ids(old) != ids(new):
+        return "the patch-ids differ"
+    return "skip", "another base than the pinned one: the patch-ids are equal, the bytes were not compared"
+
+
+def test_checkpatch(build, patch):
+    r = subprocess.run(["perl", "scripts/checkpatch.pl", "--strict", "--codespell",
+                        "--show-types", os.path.abspath(patch)],
+                       cwd=f"{build}/linux", capture_output=True, text=True, check=False)
+    if "lines checked" not in r.stdout:
+        return "checkpatch did not run: " + r.stdout[-300:] + r.stderr[-300:]
+    found = re.findall(r"^(?:ERROR|WARNING|CHECK):(\w+): .*", r.stdout, re.M)
+    bad = [t for t in found if t != "MISSING_SIGN_OFF"]
+    return f"{' '.join(bad)}:\n{r.stdout}" if bad else ""
+
+
+def test_trailers(patch):
+    text = open(patch, encoding="utf-8").read().split("\n---\n")[0]
+    for bad in ("Signed-off-by", "Acked-by", "Reviewed-by", "Tested-by"):
+        if re.search(rf"^{bad}:", text, re.M):
+            return f"carries a {bad} that nobody gave"
+    for need in ("Assisted-by: LLM", "Link: "):
+        if not re.search(rf"^{need}", text, re.M):
+            return f"has no '{need}'"
+    return ""
+
+
+def test_cover():
+    text = open("patches/0000-cover-letter.patch", encoding="utf-8").read()
+    if "*** " in text or "BLURB HERE" in text:
+        return "is a template"
+    return "" if "Linux 7.3" in text else "names no base"
+
+
+# ---- the kernels ----
+
+def touched(build, suffixes=(".c", ".h")):
+    names = sh("git", "-C", f"{build}/linux", "diff", "--name-only", "base..series").split()
+    return [n for n in names if n.endswith(suffixes)]
+
+
+def warnings(text):
+    """Compiler, sparse or kernel-doc warnings without their line numbers."""
+    found = collections.Counter()
+    for line in text.splitlines():
+        if re.search(r"\b(warning|error):|^Warning:", line, re.I):
+            line = re.sub(r"^/vfr/build/[^/]+/(linux|base)/", "", line.strip())
+            line = re.sub(r"^(?:\.\./)*(?:linux|base)/", "", line)
+            found[re.sub(r":\d+(:\d+)?:", ":", line)] += 1
+    return found
+
+
+def new_warnings(base, series):
+    return sorted((warnings(series) - warnings(base)).elements())
+
+
+def test_kernel_doc(build):
+    out = {}
+    for tree in ("base", "linux"):
+        files = [f for f in touched(build) if os.path.exists(f"{build}/{tree}/{f}")]
+        r = subprocess.run(["python3", "tools/docs/kernel-doc", "-none", "-Wall", *files],
+                           cwd=f"{build}/{tree}", capture_output=True, text=True, check=False)
+        if "Traceback" in r.stderr or not files:
+            return f"kernel-doc did not run: {r.stderr[-300:]}"
+        out[tree] = r.stdout + r.stderr
+    bad = new_warnings(out["base"], out["linux"])
+    return "\n".join(bad)
+
+
+def test_kernel_doc_fails(build):
+    """The check above can fail: an argument's description taken away."""
+    path = f"{build}/linux/include/linux/mm.h"
+    with tempfile.TemporaryDirectory() as tmp:
+        text = open(path, encoding="utf-8").read()
+        cut = text.replace(" * @fault: What handle_mm_fault() returned under the VMA lock", " * What", 1)
+        if cut == text:
+            return "the line to take away is not there"
+        with open(f"{tmp}/mm.h", "w", encoding="utf-8") as f:
+            f.write(cut)
+        r = {p: subprocess.run(["python3", "tools/docs/kernel-doc", "-none", "-Wall", p],
+                               cwd=f"{build}/linux", capture_output=True, text=True,
+                               check=False).stderr
+             for p in (os.path.abspath(path), f"{tmp}/mm.h")}
+    bad = new_warnings(*r.values())
+    return "" if bad else "a missing description goes unnoticed"
+
+
+def test_no_warnings(build, arch, flavour, tree):
+    text = open(f"{build}/out/{arch}-{flavour}-{tree}/warnings.log", encoding="utf-8").read()
+    if tree == "series":
+        base = f"{build}/out/{arch}-{flavour}-base/warnings.log"
+        bad = new_warnings(open(base, encoding="utf-8").read() if os.path.exists(base) else "", text)
+    else:
+        bad = []
+    return "\n".join(bad)
+
+
+def lint(build, arch, tree):
+    """W=1 and sparse on the touched files; the output, cached by what it is of."""
+    facts = guest.arch_facts(arch)
+    out = f"{build}/out/{arch}-debug-{tree}"
+    src = f"{build}/{'linux' if tree == 'series' else 'base'}"
+    ident = open(f"{out}/.vfr-complete", encoding="utf-8").read() + " ".join(touched(build))
+    cache, stamp = f"{build}/out/{arch}-lint-{tree}.log", f"{build}/out/{arch}-lint-{tree}.id"
+    if os.path.exists(stamp) and open(stamp, encoding="utf-8").read() == ident:
+        return open(cache, encoding="utf-8").read()
+    objs = [f[:-2] + ".o" for f in touched(build, (".c",))
+            if not f.startswith(("tools/", "arch/")) or f.startswith(f"arch/{'x86' if arch == 'x86_64' else arch}/")]
+    # A copy of the output directory: W=1 must not touch the kernel's own.
+    lint_out = f"{build}/out/{arch}-lint-{tree}"
+    shutil.rmtree(lint_out, ignore_errors=True)
+    os.makedirs(lint_out)
+    shutil.copy(f"{out}/.config", lint_out)
+    make = ["make", "-s", "-C", src, f"O=/vfr/{lint_out}", f"ARCH={facts['KARCH']}",
+            f"CROSS_COMPILE={facts['CROSS']}", f"-j{os.cpu_count()}"]
+    env = {**os.environ, "CCACHE_DIR": "/cache/ccache"}
+    cc = f"CC=ccache {facts['CROSS']}gcc"
+    sh(*make, cc, "olddefconfig", env=env)
+    sh(*make, cc, "prepare", env=env)
+    r = subprocess.run([*make, "-k", cc, "W=1", "C=2", *objs], capture_output=True,
+                       text=True, errors="replace", env=env, check=False)
+    missing = [o for o in objs if not os.path.exists(f"{lint_out}/{o}")]
+    if r.returncode or missing:
+        raise subprocess.CalledProcessError(r.returncode, "make W=1 C=2", r.stdout,
+                                            f"not built: {missing}\n{r.stderr}")
+    shutil.rmtree(lint_out)
+    with open(cache, "w", encoding="utf-8") as f:
+        f.write(r.stdout + r.stderr)
+    with open(stamp, "w", encoding="utf-8") as f:
+        f.write(ident)
+    return r.stdout + r.stderr
+
+
+def test_lint(build, arch):
+    return "\n".join(new_warnings(lint(build, arch, "base"), lint(build, arch, "series")))
+
+
+# ---- the guests ----
+
+def ktap(output):
+    """{name: (verdict, what was seen)} of a guest's KTAP lines."""
+    found = {}
+    for m in re.finditer(r"^(not )?ok \d+ ([^#\n]*?) *(?:# *(.*))?$", output, re.M):
+        why = m[3] or ""
+        found[m[2]] = ("skip" if why.startswith("SKIP") else "fail" if m[1] else "pass", why)
+    return found
+
+
+def boot_behave(build, arch, tree):
+    out = f"{build}/out/{arch}-debug-{tree}"
+    return guest.run(out, arch, ["behave"], log=f"{out}/behave", timeout=300, silence=90)
+
+
+def behaviours(t, build, arch):
+    """The series must do as promised; the base must fail what is new in it."""
+    wanted = lines_of("tests/behaviours")
+    must_fail, may_fail = lines_of("tests/base-fails"), lines_of("tests/base-may-fail")
+    r = {tree: boot_behave(build, arch, tree) for tree in ("series", "base")}
+    got = {tree: ktap(r[tree].output) for tree in r}
+
+    for tree, good in (("series", ("ok",)), ("base", ("ok", "failed"))):
+        name = f"{arch}: {tree} kernel boots, runs behave and complains of nothing"
+        # A failed behaviour is reported below by its name.
+        ok = r[tree].verdict in (*good, "failed")
+        t.add(name, "pass" if ok else "fail", "" if ok else
+              f"{r[tree].verdict}: {r[tree].reason}; console: {r[tree].console}", r[tree].seconds)
+    for name in wanted:
+        verdict, why = got["series"].get(name, ("fail", "no result"))
+        t.add(f"{arch}: {name}", verdict, "" if verdict == "pass" else why)
+    extra = sorted(set(got["series"]) - set(wanted))
+    if extra:
+        t.add(f"{arch}: only known behaviours", "fail", f"not in tests/behaviours: {extra}")
+    if (r["series"].verdict == "ok") != all(v != "fail" for v, _ in got["series"].values()):
+        t.add(f"{arch}: behave's exit status", "fail", "contradicts its lines")
+
+    wrong = []
+    for name in wanted:
+        verdict, why = got["base"].get(name, ("missing", ""))
+        if verdict == "missing":
+            wrong.append(f"{name}: no result")
+        elif verdict == "pass" and name in must_fail:
+            wrong.append(f"{name}: passes on base ({why}), so it proves nothing")
+        elif verdict == "fail" and name not in must_fail and name not in may_fail:
+            wrong.append(f"{name}: fails on base ({why}), which is not expected")
+    t.add(f"{arch}: base fails what the series changes, and nothing else",
+          "fail" if wrong else "pass", "\n".join(wrong))
+
+    print("@")
+    print(f"@ {'behaviour':<52} {'series':<46} base")
+    for name in wanted:
+        s, b = (got[k].get(name, ("missing", ""))for k in ("series", "base"))
+        cell = [f"{v[0]}: {v[1]}" if v[1] else v[0] for v in (s, b)]
+        print(f"@ {name:<52} {cell[0]:<46} {cell[1]}")
+    print("@", flush=True)
+
+
+def test_verdict(build, arch, program, want, kw):
+    out = f"{build}/out/{arch}-debug-series"
+    r = guest.run(out, arch, [program], log=f"{out}/verdict-{program}",
+                  **{"timeout": 60, "silence": 30, **kw})
+    if r.verdict != want:
+        return f"judged '{r.verdict}' ({r.reason}), expected '{want}'"
+    return "" if want == "ok" or r.reason else "no reason given"
+
+
+VERDICTS = [
+    ("a guest that is well is 'ok'", "hello", "ok", {}),
+    ("a guest that panics is 'panic'", "panic", "panic", {}),
+    # Boots in 4 s here; slow machines get the longer limit by the first test.
+    ("a guest that hangs is 'hang'", "hang", "hang", {"timeout": 15, "silence": 12}),
+    ("a guest that falls silent is 'silent'", "silent", "silent", {"silence": 8}),
+    ("a guest without its end marker is 'no end'", "noend", "no end", {}),
+    ("a guest whose program fails is 'failed'", "nosuchprogram", "failed", {}),
+    ("a kernel warning is 'splat'", "splat", "splat", {}),
+    ("a QEMU that dies is 'qemu lost'", "hang", "qemu lost", {"lose_qemu_after": 6}),
+    ("a QEMU that does not start is 'qemu lost'", "hello", "qemu lost",
+     {"extra": ["-device", "nosuchdevice"]}),
+]
+
+
+def kunit(t, build, arch):
+    """KUnit suites built into the debug kernel, judged by the kernel's own kunit.py."""
+    console = f"{build}/out/{arch}-debug-series/behave.console"
+    r = subprocess.run(["python3", "tools/testing/kunit/kunit.py", "parse",
+                        os.path.abspath(console)], cwd=f"{build}/linux",
+                       capture_output=True, text=True, check=False)
+    m = re.search(r"Testing complete\. Ran (\d+) tests: (.*)", r.stdout)
+    bad = "" if m and not r.returncode and "passed" in m[2] else (r.stdout + r.stderr)[-600:]
+    for suite in lines_of("tests/kunit-suites"):
+        if not re.search(rf"=+ {re.escape(suite)} \(", r.stdout):
+            bad = bad or f"suite {suite} did not run"
+    t.add(f"{arch}: KUnit" + (f", {m[2]}" if m else ""), "fail" if bad else "pass", bad)
+
+
+def kselftests(t, build, arch):
+    """Programs of tools/testing/selftests/mm in the guest, by their own TAP."""
+    out = f"{build}/out/{arch}-debug-series"
+    for name in lines_of("tests/kselftests"):
+        r = guest.run(out, arch, [f"kselftest-{name.split()[0]}", *name.split()[1:]],
+                      log=f"{out}/kselftest-{name.split()[0]}", append="hugepages=16",
+                      timeout=400, silence=120)
+        m = re.search(r"^# Totals: pass:(\d+) fail:(\d+) .*$", r.output, re.M)
+        why = "" if r.verdict == "ok" and m and int(m[1]) and not int(m[2]) else \
+            f"{r.verdict} {r.reason}, {m[0] if m else 'no totals'}; see {r.console}\n{r.output[-500:]}"
+        t.add(f"{arch}: kselftest mm/{name}" + (f", {m[0][2:]}" if m else ""),
+              "fail" if why else "pass", why, r.seconds)
+
+
+def main():
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    build, archs = sys.argv[1], sys.argv[2:]
+    os.makedirs(f"{build}/results", exist_ok=True)
+    base = open(f"{build}/linux/.git/vfr-base", encoding="utf-8").read().strip()
+    pinned = f"BASE_VERSION = {base}\n" in open("base.mk", encoding="utf-8").read()
+    t = Tests(f"{build}/results/test.tap")
+
+    t.run("series: applies with git am", test_am, build)
+    t.run("series: patches/ equals its regeneration", test_regenerated, build, pinned)
+    t.run("series: cover letter", test_cover)
+    for p in patches():
+        n = os.path.basename(p)[:4]
+        t.run(f"series: patch {n}, checkpatch --strict", test_checkpatch, build, p)
+        t.run(f"series: patch {n}, trailers", test_trailers, p)
+    t.run("series: kernel-doc has no new warning", test_kernel_doc, build)
+    t.run("series: the kernel-doc test can fail", test_kernel_doc_fails, build)
+    for arch in archs:
+        t.run(f"{arch}: builds without a new warning", test_no_warnings, build, arch, "debug", "series")
+        t.run(f"{arch}: W=1 and sparse find nothing new", test_lint, build, arch)
+        behaviours(t, build, arch)
+        kunit(t, build, arch)
+        kselftests(t, build, arch)
+    for name, program, want, kw in VERDICTS:
+        t.run(f"harness: {name}", test_verdict, build, archs[0], program, want, kw)
+    sys.exit(t.finish())
+
+
+if __name__ == "__main__":
+    main()
