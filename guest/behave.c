@@ -677,6 +677,13 @@ int main(int argc, char **argv)
 	all_rounds = argc > 1 && !strcmp(argv[1], "all");
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	page_size = sysconf(_SC_PAGESIZE);
+	/* A handler that breaks the contract: the console must tell. */
+	if (argc > 1 && !strcmp(argv[1], "bad-alone"))
+		return fault(1, VFR_BAD_ALONE).byte != 'V';
+	if (argc > 1 && !strcmp(argv[1], "bad-mmap"))
+		return fault(1, VFR_BAD_MMAP).byte != 'V';
+	if (argc > 1 && !strcmp(argv[1], "bad-held"))
+		return fault(2, VFR_BAD_HELD, VFR_BAD_MEND).byte != 'V';
 	printf("KTAP version 1\n");
 	b1_to_b4_and_b6();
 	counters();

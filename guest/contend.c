@@ -512,7 +512,12 @@ int main(int argc, char **argv)
 	bool is_long = argc > 1 && !strcmp(argv[1], "long");
 	double unit = is_long ? 10 : 3;
 
+	struct timespec res;
+
 	setvbuf(stdout, NULL, _IOFBF, 65536);
+	/* A clock that ticks in milliseconds would measure nothing. */
+	if (clock_getres(CLOCK_MONOTONIC, &res) || res.tv_sec || res.tv_nsec > 1000)
+		die("no high-resolution timers in this guest");
 	page_size = sysconf(_SC_PAGESIZE);
 	nr_cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	if (nr_cpus > 8)

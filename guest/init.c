@@ -126,6 +126,8 @@ int main(int argc, char **argv)
 	mount_or_say("sysfs", "/sys");
 	mount_or_say("tracefs", "/sys/kernel/tracing");
 	mount_or_say("tmpfs", "/tmp");
+	if (!access("/sys/kernel/debug", F_OK))
+		mount_or_say("debugfs", "/sys/kernel/debug");
 	/* The kernel opened no console for us if /dev was empty then. */
 	for (int fd = 0; fd < 3; fd++)
 		if (fcntl(fd, F_GETFD) < 0)

@@ -26,6 +26,12 @@ enum vfr_action {
 	VFR_FAIL_MAJOR,	/* the same, RETRY | MAJOR */
 	VFR_EVER,	/* drop the lock and RETRY as long as ALLOW_RETRY is set */
 	VFR_EVER_SLEEP,	/* the same, after an interruptible sleep of 10 ms */
+
+	/* Against the contract; the patched kernel must warn of each. */
+	VFR_BAD_ALONE,	/* RETRY_HARD without RETRY, and the page */
+	VFR_BAD_MMAP,	/* RETRY_HARD under mmap_lock, at the first try there */
+	VFR_BAD_HELD,	/* RETRY with the VMA lock still held; to be followed by */
+	VFR_BAD_MEND,	/* drop what BAD_HELD has left, and the page */
 };
 
 #define VFR_STEPS	8

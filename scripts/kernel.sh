@@ -43,7 +43,7 @@ export CCACHE_DIR=/cache/ccache CCACHE_MAXSIZE=8G
 export KBUILD_BUILD_TIMESTAMP='2000-01-01' KBUILD_BUILD_USER=vfr KBUILD_BUILD_HOST=vfr KBUILD_BUILD_VERSION=1
 make="make -s -C $src O=/vfr/$out ARCH=$KARCH CROSS_COMPILE=$CROSS"
 
-$make KCONFIG_ALLCONFIG= tinyconfig > "$out/config.log"
+$make tinyconfig > "$out/config.log"
 (cd "$src" && scripts/kconfig/merge_config.sh -m -O "/vfr/$out" "/vfr/$out/.config" \
 	$(for f in $fragments; do echo "/vfr/$f"; done)) >> "$out/config.log"
 $make olddefconfig

@@ -13,7 +13,8 @@ mirror=$("$(dirname "$0")/mirror.sh")
 
 if [ -e "$root/.complete" ]; then
 	# What was there when it was made is there still.
-	[ "$(cat "$root/.complete")" = "$(cd "$root" && sha256sum < var/lib/dpkg/status)" ] && exit 0
+	[ "$(cat "$root/.complete")" = "$(cd "$root" && sha256sum < var/lib/dpkg/status)" ] &&
+		{ echo "up to date"; exit 0; }
 	echo "$root is damaged: making it anew"
 	rm -rf "$root"
 fi

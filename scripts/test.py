@@ -151,7 +151,7 @@ def warnings(text):
         if re.search(r"\b(warning|error):|^Warning:", line, re.I):
             line = re.sub(r"^/vfr/build/[^/]+/(linux|base)/", "", line.strip())
             line = re.sub(r"^(?:\.\./)*(?:linux|base)/", "", line)
-            found[re.sub(r":\d+(:\d+)?:", ":", line)] += 1
+            found[re.sub(r":\d+(:\d+)?(?=[: ])", "", line)] += 1
     return found
 
 
@@ -299,6 +299,15 @@ def behaviours(t, build, arch):
     print("@", flush=True)
 
 
+def test_assertion(build, arch, program):
+    """A handler that breaks the contract (C1) makes the patched kernel warn."""
+    out = f"{build}/out/{arch}-debug-series"
+    r = guest.run(out, arch, ["behave", program], log=f"{out}/{program}", timeout=60)
+    if r.verdict != "splat" or not re.search("handle_mm_fault", r.reason):
+        return f"expected a warning of handle_mm_fault(), got {r.verdict}: {r.reason}"
+    return ""
+
+
 def test_verdict(build, arch, program, want, kw):
     out = f"{build}/out/{arch}-debug-series"
     r = guest.run(out, arch, [program], log=f"{out}/verdict-{program}",
@@ -373,6 +382,10 @@ def main():
         t.run(f"{arch}: builds without a new warning", test_no_warnings, build, arch, "debug", "series")
         t.run(f"{arch}: W=1 and sparse find nothing new", test_lint, build, arch)
         behaviours(t, build, arch)
+        for program, what in (("bad-alone", "RETRY_HARD without RETRY"),
+                              ("bad-mmap", "RETRY_HARD under mmap_lock"),
+                              ("bad-held", "RETRY with the VMA lock held")):
+            t.run(f"{arch}: C1, {what} is warned of", test_assertion, build, arch, program)
         kunit(t, build, arch)
         kselftests(t, build, arch)
     for name, program, want, kw in VERDICTS:

@@ -98,6 +98,17 @@ static vm_fault_t vfr_fault(struct vm_fault *vmf)
 		if (vmf->flags & FAULT_FLAG_ALLOW_RETRY)
 			return vfr_retry(f, vmf, action == VFR_EVER ? 0 : 10, 0);
 		return VM_FAULT_SIGBUS;
+	case VFR_BAD_ALONE:
+		return vfr_page(f, vmf) | VFR_RETRY_HARD;
+	case VFR_BAD_MMAP:
+		if (by_vma_lock || fault_flag_allow_retry_first(vmf->flags))
+			return vfr_retry(f, vmf, 0, VFR_RETRY_HARD);
+		return vfr_page(f, vmf);
+	case VFR_BAD_HELD:
+		return VM_FAULT_RETRY;
+	case VFR_BAD_MEND:
+		vma_end_read(vmf->vma);
+		return vfr_page(f, vmf);
 	}
 	return vfr_page(f, vmf);
 }
