@@ -61,7 +61,7 @@ boot: kernel-perf-$(TREE) ## a guest with a shell (TREE=base for the base kernel
 	$(IN) scripts/guest.py $(B)/out/x86_64-perf-$(TREE) x86_64 --shell
 
 tree: STEPS = needs root base trees
-tree: trees ## the kernel git tree $(B)/linux, branch "series", made from patches/
+tree: trees ## the kernel as a git tree, build/<base>/linux, branch series made from patches/
 	@echo 'The series as a git tree: $(B)/linux (branch series; its base is branch base)'
 
 series: ## regenerate patches/ from the commits in that tree

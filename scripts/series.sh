@@ -42,6 +42,6 @@ if diff -r "$tmp" patches >/dev/null; then
 else
 	rm -f patches/*.patch
 	cp "$tmp"/*.patch patches/
-	echo "@ patches/ regenerated: $(ls patches | wc -l) files"
+	echo "patches/ regenerated: $(ls patches | wc -l) files"
 fi
 echo "$(cat patches/*.patch | sha256sum | cut -d' ' -f1) $(git -C "$linux" rev-parse series)" > "$linux/.git/vfr-patches"

@@ -83,7 +83,7 @@ if [ "${applied%% *}" = "$now" ]; then
 fi
 if [ -n "$applied" ]; then
 	[ "${applied#* }" = "$head" ] && [ -z "$($git status --porcelain -uno | head -n 1)" ] ||
-		die "both patches/ and $linux have changed since they were last equal: take one (make series: patches/ from the tree; or git reset --hard base in the tree and make tree: the tree from patches/)"
+		die "both patches/ and $linux have changed since they were last equal: take one (make series: patches/ from the tree; or git -C $linux reset --hard ${applied#* }, then make tree: the tree from patches/)"
 fi
 : > "$linux/.git/vfr-am"
 $git checkout -q -f series
