@@ -33,6 +33,7 @@ else
 B := build/$(patsubst linux-source-%,%,$(BASE_PACKAGE))
 endif
 
+STEPS = needs root base trees
 IN   = scripts/inroot.sh '$(ROOT)' '$(CACHE)'
 STEP = @scripts/step.sh '$@' '$(B)/logs/$@.log' '$(STEPS)'
 

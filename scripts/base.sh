@@ -43,7 +43,7 @@ sed -n '/^deb /{p;s/ trixie main/ trixie-backports main/p;q;}' /etc/apt/sources.
 apt_opts="-o APT::Sandbox::User=root -o Dir::State=$apt/state -o Dir::State::status=/var/lib/dpkg/status
 	-o Dir::Cache=$apt/cache -o Dir::Etc::sourcelist=$apt/etc/sources.list -o Dir::Etc::sourceparts=-
 	-o Acquire::Retries=2 -o Acquire::http::Timeout=30"
-hint="Three things you can do: check the network (or set DEBIAN_MIRROR, after 'make distclean-root'); use a kernel tree of yours with KERNEL=/path/to/linux; or copy the cache folder from a machine that has it."
+hint="Three things you can do: check the network (or name another mirror: make distclean, DEBIAN_MIRROR=...); use a kernel tree of yours with KERNEL=/path/to/linux; or copy the cache folder from a machine that has it."
 
 # shellcheck disable=SC2086
 if ! apt-get $apt_opts -q update; then

@@ -63,7 +63,8 @@ def parse(output):
         if s.get("trace_lost"):
             sys.exit(f"{key}: the trace buffer lost {s['trace_lost']:.0f} events")
         if "rd_locks" in s:
-            s["rd_per_fault"] = s["rd_locks"] / s["faults"]
+            # The faults of the 0.2 s before the trace began are in "faults".
+            s["rd_per_fault"] = s["rd_locks"] / (s["took"] - 0.2) / s["faults_s"]
         samples[key] = s
     return samples
 
@@ -177,11 +178,12 @@ set boxwidth 0.35
 set grid ytics
 set key top left
 set xtics ({', '.join(f"'{w.upper()}' {i}" for i, w in enumerate(workloads))})
-set xlabel "{len(pairs)} pairs of boots under QEMU/TCG: waiting, not CPU speed. Bars: median, whiskers: least and most."
+set xlabel "Medians of {len(pairs)} pairs of boots (whiskers: least and most), QEMU/TCG:\nwaiting, not CPU speed"
+set format y '%.0f'
 plot '{data}' index 0 using ($1-0.19):3 with boxes lc rgb '#c44e52' title 'base', \\
-     '' index 0 using ($1-0.19):3:4:5 with yerrorbars lc rgb '#222222' pt -1 notitle, \\
+     '' index 0 using ($1-0.19):3:4:5 with yerrorbars lc rgb '#222222' ps 0 notitle, \\
      '' index 1 using ($1+0.19):3 with boxes lc rgb '#4c72b0' title 'series', \\
-     '' index 1 using ($1+0.19):3:4:5 with yerrorbars lc rgb '#222222' pt -1 notitle
+     '' index 1 using ($1+0.19):3:4:5 with yerrorbars lc rgb '#222222' ps 0 notitle
 """
         subprocess.run(["gnuplot"], input=script, text=True, check=True)
 
@@ -227,7 +229,9 @@ def main():
               f"series {num(e['series']['w_mean_us'])} us", flush=True)
 
     lines, facts = table(pairs)
-    head = [f"{os.path.basename(build)}, {arch}, QEMU/{accel.upper()}, 2 vCPUs, 32 faulting threads, "
+    with open(f"{build}/linux/.git/vfr-base", encoding="utf-8") as f:
+        base = f.read().strip()
+    head = [f"base {base}, {arch}, QEMU/{accel.upper()}, 2 vCPUs, 32 faulting threads, "
             "20 ms a read, everything always cold"]
     for how in sorted(insns.get("base", {})):
         lines += ["", f"guest instructions of a fault that succeeds at once ({how}): "
@@ -243,7 +247,7 @@ def main():
     with open(f"{results}/contend.json", "w", encoding="utf-8") as f:
         json.dump({
             "when": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "arch": arch, "accel": accel, "mode": mode, "base": os.path.basename(build),
+            "arch": arch, "accel": accel, "mode": mode, "base": base,
             "kernels": {k: open(f"{out[k]}/.vfr-complete", encoding="utf-8").read().strip()
                         for k in out},
             "qemu": guest.qemu_line(out["series"], arch, NULL_BLK, accel=accel),
