@@ -547,8 +547,8 @@ int main(int argc, char **argv)
 		/* Stalls of seconds are rare enough to need a longer look. */
 		run(k, false, false, k == E1I ? 2 * unit : unit);
 		if (is_long || k == E1I)
-			run(k, true, false, k == E1I ? 2 * unit : unit);
-		run(k, false, true, 2);
+			run(k, true, false, k == E1I && is_long ? 2 * unit : unit);
+		run(k, false, true, is_long ? 2 : 1.5);
 	}
 	return 0;
 }

@@ -21,9 +21,10 @@ elapsed() {
 	printf '%d:%02d' $((t / 60)) $((t % 60))
 }
 head=$(printf '[%d/%d] %-22s' "$k" "$n" "$name")
-"$@" >> "$log" 2>&1 < /dev/null &
+# A process group of its own, so that an interrupt ends all of it.
+setsid "$@" >> "$log" 2>&1 < /dev/null &
 job=$!
-trap 'kill "$job" 2>/dev/null; wait "$job"; echo "$head interrupted"; exit 130' INT TERM HUP
+trap 'kill -- "-$job" 2>/dev/null; wait "$job"; echo "$head interrupted"; exit 130' INT TERM HUP
 shown=0 tick=0
 notes() {
 	total=$(grep -c '^@ ' "$log")
