@@ -178,7 +178,7 @@ set boxwidth 0.35
 set grid ytics
 set key top left
 set xtics ({', '.join(f"'{w.upper()}' {i}" for i, w in enumerate(workloads))})
-set xlabel "Medians of {len(pairs)} pairs of boots (whiskers: least and most), QEMU/TCG:\nwaiting, not CPU speed"
+set xlabel "Medians of {len(pairs)} pairs of boots (whiskers: least and most), QEMU/TCG:\\nwaiting, not CPU speed"
 set format y '%.0f'
 plot '{data}' index 0 using ($1-0.19):3 with boxes lc rgb '#c44e52' title 'base', \\
      '' index 0 using ($1-0.19):3:4:5 with yerrorbars lc rgb '#222222' ps 0 notitle, \\
@@ -243,7 +243,6 @@ def main():
     text = "\n".join(head + lines) + "\n"
     with open(f"{results}/table.txt", "w", encoding="utf-8") as f:
         f.write(text)
-    plot(results, pairs)
     with open(f"{results}/contend.json", "w", encoding="utf-8") as f:
         json.dump({
             "when": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -258,6 +257,7 @@ def main():
                       for p in pairs],
         }, f, indent=1)
         f.write("\n")
+    plot(results, pairs)
     print(text)
     sys.exit(0 if all(ok for _, ok in promised) else 3)
 
