@@ -70,7 +70,7 @@ struct faulter {
 /* Shared with the child that faults in the floor runs. */
 struct shared {
 	atomic_int ready;
-	atomic_bool go, stop;
+	atomic_bool go, stop, burn;
 	struct faulter faulter[MAX_THREADS];
 	unsigned int nr_ops;
 	uint64_t op_ns[MAX_OPS];
@@ -402,7 +402,11 @@ static void trace_report(double from, double to)
 
 /* ---- one run ---- */
 
-static void burn(pid_t *pid)
+/*
+ * Processes that keep every CPU busy once sh->burn is set. Made before the faults
+ * begin: fork() would write-lock all VMAs and send faults to mmap_lock.
+ */
+static void make_burners(pid_t *pid)
 {
 	for (int i = 0; i < nr_cpus; i++) {
 		pid[i] = fork();
@@ -410,6 +414,8 @@ static void burn(pid_t *pid)
 			die("fork");
 		if (!pid[i]) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			while (!atomic_load(&sh->burn))
+				usleep(10000);
 			for (;;)
 				;
 		}
@@ -426,7 +432,10 @@ static void run_in_child(enum kind kind, bool floor, bool trace, double seconds)
 	atomic_store(&sh->ready, 0);
 	atomic_store(&sh->go, false);
 	atomic_store(&sh->stop, false);
+	atomic_store(&sh->burn, false);
 	idle_faulters = kind == E1I;
+	if (kind == E1I)
+		make_burners(burner);
 
 	if (trace)
 		trace_on();
@@ -455,8 +464,7 @@ static void run_in_child(enum kind kind, bool floor, bool trace, double seconds)
 	fallback = vmstat("vma_lock_fallback");
 	atomic_store(&sh->go, true);
 	usleep(200000);
-	if (kind == E1I)
-		burn(burner);
+	atomic_store(&sh->burn, true);
 	t0 = now_ns();
 	writer(kind, seconds);
 	t1 = now_ns();
