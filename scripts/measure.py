@@ -104,7 +104,7 @@ def table(pairs):
     workloads = [w for w in TITLE if (w, "own") in pairs[0]["base"]]
     for w in workloads:
         lines += ["", TITLE[w],
-                  f"  {'':<24}{'base':>10}{'series':>10}  {'ratio':<24}{'base spread':>20}{'series spread':>20}"]
+                  f"  {'':<24}{'base':>10}{'series':>10}  {'ratio':<36}{'base spread':>20}{'series spread':>20}"]
         for rows, how in ((ROWS, "own"), (TRACE_ROWS, "trace")):
             for key, name, unit, better in rows:
                 b = [p["base"][w, how][key] for p in pairs]
@@ -124,7 +124,7 @@ def table(pairs):
                     ratio = "-"
                 label = f"{name} {unit}".strip()
                 lines.append(f"  {label:<24}{num(statistics.median(b)):>10}"
-                             f"{num(statistics.median(s)):>10}  {ratio:<24}"
+                             f"{num(statistics.median(s)):>10}  {ratio:<36}"
                              f"{num(min(b)) + '..' + num(max(b)):>20}"
                              f"{num(min(s)) + '..' + num(max(s)):>20}")
         if (w, "floor") in pairs[0]["base"]:
