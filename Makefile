@@ -7,7 +7,7 @@
 # what. Each one looks for itself whether its result is still good, and does
 # nothing then.
 #
-# Variables: ARCH="x86_64 ..." (make test), PAIRS=5 (make run), KERNEL=/path/to/a
+# Variables: ARCH="x86_64 ..." (make test, bisectable), PAIRS=5 (make run), KERNEL=/path/to/a
 # git tree of yours as the base, ACCEL=kvm, DEBIAN_MIRROR=http://..., TREE=base
 # (make boot), XDG_CACHE_HOME for the big reusable things.
 
@@ -44,21 +44,38 @@ help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 18
 	@echo 'Architectures: $(ALL_ARCHS). Variables: see the top of the Makefile.'
 
-run: STEPS = needs root base trees kernel-perf-base kernel-perf-series measure
+PERF_KERNELS = kernel-x86_64-perf-base kernel-x86_64-perf-series
+# The series on every architecture, the base on one: it shows what the tests prove.
+DEBUG_KERNELS = $(if $(filter x86_64,$(ARCH)),kernel-x86_64-debug-base) \
+	$(ARCH:%=kernel-%-debug-series)
+
+run: STEPS = needs root base trees $(PERF_KERNELS) measure
 run: measure ## build base and series, boot both in pairs, show what differs (quick)
 	@cat $(B)/results/table.txt
 	@echo 'The picture: $(B)/results/contend.svg (and .png); all samples: contend.json'
 	@echo 'The long form, with all floors and more pairs: make run-long PAIRS=10'
 
-run-long: STEPS = needs root base trees kernel-perf-base kernel-perf-series measure-long
+run-long: STEPS = needs root base trees $(PERF_KERNELS) measure-long
 run-long: measure-long ## the same with longer runs, all floors, PAIRS=10 or so
 	@cat $(B)/results/table.txt
 
 test: STEPS = needs root base trees $(DEBUG_KERNELS) tests
 test: tests ## all tests; ARCH="..." for some architectures
 
-boot: STEPS = needs root base trees kernel-perf-$(TREE)
-boot: kernel-perf-$(TREE) ## a guest with a shell (TREE=base for the base kernel); ctrl-a x ends it
+bisectable: STEPS = needs root base trees bisect-tree commits
+bisectable: commits ## build and boot every commit on every ARCH (hours; goes on where it was)
+	@cat $(B)/bisect/results/bisectable.txt
+
+no-vma-lock: STEPS = needs root base trees no-vma-lock
+no-vma-lock: trees ## build the series for kernels without per-VMA locks: UML, !SMP, nommu
+	$(STEP) $(IN) scripts/no-vma-lock.sh $(B)
+
+size: STEPS = needs root base trees size
+size: trees known-archs ## what the series adds to the fault handler of each ARCH, in bytes
+	$(STEP) $(IN) scripts/size.py $(B) $(ARCH)
+
+boot: STEPS = needs root base trees kernel-x86_64-perf-$(TREE)
+boot: kernel-x86_64-perf-$(TREE) ## a guest with a shell (TREE=base for the base kernel); ctrl-a x ends it
 	$(IN) scripts/guest.py $(B)/out/x86_64-perf-$(TREE) x86_64 --shell
 
 tree: STEPS = needs root base trees
@@ -88,24 +105,29 @@ base: root
 trees: base
 	$(STEP) $(IN) scripts/tree.sh $(B)
 
-# kernel-FLAVOUR-TREE of x86_64, kernel-debug-ARCH of the others
-kernel-perf-base kernel-perf-series kernel-debug-base kernel-debug-series: kernel-%: trees
-	$(STEP) $(IN) scripts/kernel-and-guest.sh $(B) x86_64 $(subst -, ,$*)
+# kernel-ARCH-FLAVOUR-TREE. Never a file: made whenever it is asked for. In a test
+# one that does not build is a failure among others, and the rest goes on.
+kernel-%: trees known-archs
+	$(STEP) $(IN) scripts/kernel-and-guest.sh $(B) $(subst -, ,$*) \
+		$(if $(filter test,$(MAKECMDGOALS)),|| [ $$? != 130 ])
 
-DEBUG_KERNELS = $(if $(filter x86_64,$(ARCH)),kernel-debug-base kernel-debug-series)
-
-measure: kernel-perf-base kernel-perf-series
+measure: $(PERF_KERNELS)
 	$(STEP) $(IN) scripts/measure.py $(B) x86_64 $(PAIRS) quick
 
-measure-long: kernel-perf-base kernel-perf-series
+measure-long: $(PERF_KERNELS)
 	$(STEP) $(IN) scripts/measure.py $(B) x86_64 $(PAIRS) long
 
 tests: known-archs $(DEBUG_KERNELS)
 	$(STEP) $(IN) scripts/test.py $(B) $(ARCH); rc=$$?; tail -n 1 $(B)/logs/tests.log; exit $$rc
 
+bisect-tree: trees
+	$(STEP) $(IN) scripts/bisect-tree.sh $(B)
+
+commits: bisect-tree known-archs
+	$(STEP) env AT=$(B) $(IN) scripts/bisectable.py $(B) $(ARCH)
+
 known-archs:
 	@scripts/archs.sh $(ARCH)
 
-.PHONY: help run run-long test boot tree series clean distclean needs root base \
-	trees kernel-perf-base kernel-perf-series kernel-debug-base \
-	kernel-debug-series measure measure-long tests known-archs
+.PHONY: help run run-long test bisectable bisect-tree commits no-vma-lock size boot tree series clean distclean needs root base \
+	trees measure measure-long tests known-archs

@@ -4,7 +4,9 @@
 #	archs.sh [ARCH...]
 set -eu
 cd "$(dirname "$0")/.."
-known=$(for f in config/*.env; do f=${f##*/}; printf '%s ' "${f%.env}"; done)
+# x86_64 first: it is the one with a base kernel to compare with.
+known="x86_64 $(for f in config/*.env; do f=${f##*/}; printf '%s\n' "${f%.env}"; done |
+	grep -vx x86_64 | tr '\n' ' ')"
 [ $# -gt 0 ] || { echo "${known% }"; exit 0; }
 for a; do
 	case " $known" in

@@ -4,7 +4,8 @@
 #	kernel.sh BUILD ARCH FLAVOUR TREE
 # FLAVOUR: perf (for figures) or debug (for tests); TREE: base or series.
 # Leaves BUILD/out/ARCH-FLAVOUR-TREE with the image, the modules' symbols and
-# .vfr-complete, which says what it was built from. Warnings are in warnings.log.
+# .vfr-complete, which says what it was built from. Warnings are in warnings.log,
+# the time of the last build in build.seconds.
 set -eu
 . scripts/lib.sh
 build=$1 arch=$2 flavour=$3 tree=$4
@@ -15,8 +16,7 @@ series) src=$build/linux ;;
 *) die "no tree '$tree'" ;;
 esac
 out=$build/out/$arch-$flavour-$tree
-fragments="config/common.config config/$arch.config"
-[ "$flavour" = perf ] || fragments="$fragments config/$flavour.config"
+fragments="config/common.config config/$flavour.config config/$arch.config"
 
 # What the result depends on: the sources, the configuration, the compiler.
 export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
@@ -39,7 +39,8 @@ fi
 mkdir -p "$out"
 rm -f "$out/.vfr-complete"
 
-export CCACHE_DIR=/cache/ccache CCACHE_MAXSIZE=8G
+# "Depend" saves running the preprocessor twice for each miss.
+export CCACHE_DIR=/cache/ccache CCACHE_MAXSIZE=12G CCACHE_DEPEND=1
 export KBUILD_BUILD_TIMESTAMP='2000-01-01' KBUILD_BUILD_USER=vfr KBUILD_BUILD_HOST=vfr KBUILD_BUILD_VERSION=1
 make="make -s -C $src O=/vfr/$out ARCH=$KARCH CROSS_COMPILE=$CROSS"
 
@@ -48,25 +49,27 @@ $make tinyconfig > "$out/config.log"
 	$(for f in $fragments; do echo "/vfr/$f"; done)) >> "$out/config.log"
 $make olddefconfig
 # A misspelt or impossible option vanishes without a word.
-lost=
-while read -r line; do
-	case $line in
-	CONFIG_*=*)
-		grep -qxF -- "$line" "$out/.config" || lost="$lost $line" ;;
-	"# CONFIG_"*" is not set")
-		line=${line#\# }
-		! grep -q "^${line%% *}=" "$out/.config" || lost="$lost ${line%% *}=n" ;;
-	esac
-done <<EOT
-$(cat $fragments)
-EOT
-[ -z "$lost" ] || die "asked for in $fragments, but not in the final configuration:$lost"
+# The last line on a symbol counts: an architecture's file has the last word.
+lost=$(awk -v final="$out/.config" '
+	/^CONFIG_[A-Za-z0-9_]*=/ {
+		split($0, word, "=")
+		if (FILENAME == final) have[word[1]] = $0; else want[word[1]] = $0
+	}
+	/^# CONFIG_.* is not set$/ && FILENAME != final { want[$2] = "" }
+	END {
+		for (s in want)
+			if (want[s] != have[s])
+				print want[s] == "" ? s "=n" : want[s]
+	}' $fragments "$out/.config")
+[ -z "$lost" ] || die "asked for in $fragments, but not in the final configuration:" $lost
 
 ccache -z > /dev/null
+start=$(date +%s)
 rc=0
 $make CC="ccache ${CROSS}gcc" -j"$(nproc)" all > "$out/build.log" 2> "$out/warnings.log" || rc=$?
 cat "$out/warnings.log"
 [ "$rc" = 0 ] || die "the kernel does not build; the whole log: $out/build.log"
 ccache -s | sed -n 1,4p
 [ -f "$out/$IMAGE" ] || die "no $IMAGE after the build"
+echo $(($(date +%s) - start)) > "$out/build.seconds"
 echo "$id" > "$out/.vfr-complete"

@@ -5,10 +5,12 @@
     test.py BUILD ARCH...
 
 Prints a line a test as it ends, a table of the behaviours (series beside base),
-and "N passed, N failed, N skipped". Leaves the same as TAP in
-BUILD/results/test.tap. Exits non-zero when anything failed or is missing.
+the matrix of the architectures and "N passed, N failed, N skipped". Leaves the
+results as JUnit XML in BUILD/results/junit.xml, the matrix in matrix.txt beside
+it. Exits non-zero when anything failed or is missing.
 """
 import collections
+import concurrent.futures
 import glob
 import os
 import re
@@ -16,28 +18,47 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import traceback
+import xml.etree.ElementTree as ET
 
+import audit
 import guest
 
-# Debian 13's sparse does not know this word of gcc 14's, and the kernel's
-# makefiles would do without any sparse then.
-SPARSE = "sparse -D__typeof_unqual__=__typeof__"
+SPARSE = "/vfr/scripts/sparse.sh"
+
+# The architecture to compile drivers for, see config/drivers.config.
+DRIVERS = "arm64"
+DRIVER_OBJECTS = ["drivers/gpu/drm/panthor/panthor_gem.o"]
+
+# The architecture whose base kernel is tested, too.
+BASE_ARCH = "x86_64"
+
+
+COLUMNS = ("builds", "boots", "behaviours", "KUnit", "kselftest")
 
 
 class Tests:
-    """Collects results; prints each one when it is there."""
+    """Collects results; prints each one when it is there. Threads may share it."""
 
-    def __init__(self, tap):
+    def __init__(self, results):
         self.results = []
-        self.tap = tap
+        self.cells = collections.defaultdict(dict)
+        self.dir = results
+        self.lock = threading.Lock()
 
     def add(self, name, verdict, why="", seconds=0.0):
         """verdict: pass, fail or skip; why: needed for the last two."""
-        self.results.append((name, verdict, why))
         mark = {"pass": "ok     ", "fail": "FAILED ", "skip": "skipped"}[verdict]
-        print(f"@ {mark} {name}" + (f" ({seconds:.0f} s)" if seconds >= 1 else "") +
-              (f": {why}" if why else ""), flush=True)
+        with self.lock:
+            self.results.append((name, verdict, why, seconds))
+            print(f"@ {mark} {name}" + (f" ({seconds:.0f} s)" if seconds >= 1 else "") +
+                  (f": {why}" if why else ""), flush=True)
+
+    def cell(self, arch, column, text, seconds=0.0):
+        """A cell of the matrix at the end."""
+        self.cells[arch][column] = text + (f" {seconds:.0f} s" if seconds else "")
 
     def run(self, name, func, *args):
         """func returns an error text, "" for a pass, or (skip, why)."""
@@ -51,18 +72,48 @@ class Tests:
             self.add(name, "skip", r[1], seconds)
         else:
             self.add(name, "fail" if r else "pass", r, seconds)
+        return not r
+
+    def junit(self):
+        """What continuous integration systems read: a suite an architecture."""
+        root = ET.Element("testsuites")
+        groups = collections.defaultdict(list)
+        for name, *rest in self.results:
+            group, _, name = name.partition(": ")
+            groups[group].append((name, *rest))
+        for group, tests in groups.items():
+            suite = ET.SubElement(
+                root, "testsuite", name=group, tests=str(len(tests)),
+                failures=str(sum(v == "fail" for _, v, *_ in tests)),
+                skipped=str(sum(v == "skip" for _, v, *_ in tests)),
+                time=f"{sum(s for *_, s in tests):.1f}")
+            for name, verdict, why, seconds in tests:
+                case = ET.SubElement(suite, "testcase", classname=group, name=name,
+                                     time=f"{seconds:.1f}")
+                # What XML cannot hold, a guest may have sent.
+                why = re.sub(r"[^\t\n\x20-\ud7ff\ue000-\ufffd]", "?", why)
+                if verdict == "fail":
+                    ET.SubElement(case, "failure", message=why.partition("\n")[0]).text = why
+                elif verdict == "skip":
+                    ET.SubElement(case, "skipped", message=why)
+        ET.ElementTree(root).write(f"{self.dir}/junit.xml", encoding="utf-8",
+                                   xml_declaration=True)
+
+    def matrix(self, archs):
+        rows = [("", *COLUMNS), *((a, *(self.cells[a].get(c, "FAILED") for c in COLUMNS))
+                                  for a in archs)]
+        width = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
+        text = "\n".join("  ".join(c.ljust(w) for c, w in zip(r, width)).rstrip() for r in rows)
+        with open(f"{self.dir}/matrix.txt", "w", encoding="utf-8") as f:
+            f.write(text + "\n")
+        print("@")
+        for line in text.splitlines():
+            print("@ " + line)
+        print("@", flush=True)
 
     def finish(self):
-        count = collections.Counter(v for _, v, _ in self.results)
-        with open(self.tap, "w", encoding="utf-8") as f:
-            f.write(f"TAP version 13\n1..{len(self.results)}\n")
-            for i, (name, verdict, why) in enumerate(self.results, 1):
-                ok = "not ok" if verdict == "fail" else "ok"
-                skip = f" # SKIP {why}" if verdict == "skip" else ""
-                name = name.replace("#", "")
-                f.write(f"{ok} {i} {name}{skip}\n")
-                if verdict == "fail":
-                    f.write("".join(f"# {line}\n" for line in why.splitlines()))
+        count = collections.Counter(v for _, v, *_ in self.results)
+        self.junit()
         print(f"{count['pass']} passed, {count['fail']} failed, {count['skip']} skipped")
         return 1 if count["fail"] or not count["pass"] else 0
 
@@ -142,6 +193,29 @@ def test_cover():
     return "" if "Linux 7.3" in text else "names no base"
 
 
+def test_audit(build):
+    return "\n".join(audit.check(f"{build}/base"))
+
+
+def test_audit_fails(build):
+    """A new producer, a new handler and a function that is gone are all found."""
+    with tempfile.TemporaryDirectory() as tmp:
+        for file, _ in audit.table("audit/retry.md"):
+            os.makedirs(os.path.dirname(f"{tmp}/{file}"), exist_ok=True)
+            shutil.copy(f"{build}/base/{file}", f"{tmp}/{file}")
+        os.makedirs(f"{tmp}/drivers/new")
+        with open(f"{tmp}/drivers/new/new.c", "w", encoding="utf-8") as f:
+            f.write("static vm_fault_t new_fault(struct vm_fault *vmf)\n{\n"
+                    "\treturn VM_FAULT_RETRY;\n}\n\n"
+                    "static const struct vm_operations_struct new_ops = {\n"
+                    "\t.huge_fault = other_fault,\n};\n")
+        os.rename(f"{tmp}/mm/hmm.c", f"{tmp}/mm/hmm2.c")
+        wrong = "\n".join(audit.check(tmp))
+    missed = [w for w in ("drivers/new/new.c:new_fault: takes part", "other_fault (drivers/new/new.c)",
+                          "mm/hmm.c:hmm_do_fault: has a row") if w not in wrong]
+    return f"not found: {missed}" if missed else ""
+
+
 # ---- the kernels ----
 
 def touched(build, suffixes=(".c", ".h")):
@@ -154,7 +228,7 @@ def warnings(text):
     found = collections.Counter()
     for line in text.splitlines():
         if re.search(r"\b(warning|error):|^Warning:", line, re.I):
-            line = re.sub(r"^/vfr/build/[^/]+/(linux|base)/", "", line.strip())
+            line = re.sub(r"/vfr/build/[^/]+/(linux|base)/", "", line.strip())
             line = re.sub(r"^(?:\.\./)*(?:linux|base)/", "", line)
             found[re.sub(r":\d+(:\d+)?(?=[: ])", "", line)] += 1
     return found
@@ -195,6 +269,35 @@ def test_kernel_doc_fails(build):
     return "" if bad else "a missing description goes unnoticed"
 
 
+def sphinx(build, tree, sections):
+    """What `make htmldocs` says of the Documentation/ SECTIONS of a tree, kept by the tree."""
+    out = f"{build}/out/docs-{tree}"
+    ident = sh("git", "-C", f"{build}/linux", "rev-parse", f"{tree}^{{tree}}") + " ".join(sections)
+    if os.path.exists(f"{out}.log"):
+        with open(f"{out}.log", encoding="utf-8") as f:
+            if f.readline() + f.readline() == ident + "\n":
+                return f.read()
+    shutil.rmtree(out, ignore_errors=True)
+    os.makedirs(out)
+    r = subprocess.run(["make", "-s", "-C", f"{build}/{'linux' if tree == 'series' else 'base'}",
+                        f"O=/vfr/{out}", f"SPHINXDIRS={' '.join(sections)}", "htmldocs"],
+                       capture_output=True, text=True, errors="replace", check=False)
+    pages = [p for s in sections for p in glob.glob(f"{out}/Documentation/output/{s}/**/*.html", recursive=True)]
+    shutil.rmtree(out, ignore_errors=True)
+    if r.returncode or not pages:
+        raise subprocess.CalledProcessError(r.returncode, "make htmldocs", r.stdout, r.stderr)
+    with open(f"{out}.log", "w", encoding="utf-8") as f:
+        f.write(f"{ident}\n{r.stdout}{r.stderr}")
+    return r.stdout + r.stderr
+
+
+def test_sphinx(build):
+    sections = sorted({n.split("/")[1] for n in touched(build, (".rst",))})
+    if not sections:
+        return "the series touches no documentation"
+    return "\n".join(new_warnings(*(sphinx(build, tree, sections) for tree in ("base", "series"))))
+
+
 def test_no_warnings(build, arch, flavour, tree):
     text = open(f"{build}/out/{arch}-{flavour}-{tree}/warnings.log", encoding="utf-8").read()
     if tree == "series":
@@ -208,19 +311,28 @@ def test_no_warnings(build, arch, flavour, tree):
 def lint(build, arch, tree):
     """W=1 and sparse on the touched files; the output, cached by what it is of."""
     facts = guest.arch_facts(arch)
-    out = f"{build}/out/{arch}-debug-{tree}"
+    out = f"{build}/out/{arch}-debug-series"
     src = f"{build}/{'linux' if tree == 'series' else 'base'}"
-    ident = open(f"{out}/.vfr-complete", encoding="utf-8").read() + SPARSE + " ".join(touched(build))
+    # Drivers that no guest has are compiled for one architecture.
+    drivers = "config/drivers.config" if arch == DRIVERS else os.devnull
+    ident = "".join(open(f, encoding="utf-8").read() for f in
+                    (f"{out}/.vfr-complete", drivers, SPARSE)) + " ".join(touched(build))
     cache, stamp = f"{build}/out/{arch}-lint-{tree}.log", f"{build}/out/{arch}-lint-{tree}.id"
     if os.path.exists(stamp) and open(stamp, encoding="utf-8").read() == ident:
         return open(cache, encoding="utf-8").read()
     objs = [f[:-2] + ".o" for f in touched(build, (".c",))
-            if not f.startswith(("tools/", "arch/")) or f.startswith(f"arch/{'x86' if arch == 'x86_64' else arch}/")]
-    # A copy of the output directory: W=1 must not touch the kernel's own.
+            if f.startswith(f"arch/{'x86' if arch == 'x86_64' else arch}/") or
+            (not f.startswith(("tools/", "arch/")) and
+             (arch == DRIVERS or not f.startswith("drivers/")))]
+    if arch == DRIVERS:
+        objs += [o for o in DRIVER_OBJECTS if o not in objs]
+    # An output directory of its own: W=1 must not touch the kernel's.
     lint_out = f"{build}/out/{arch}-lint-{tree}"
     shutil.rmtree(lint_out, ignore_errors=True)
     os.makedirs(lint_out)
-    shutil.copy(f"{out}/.config", lint_out)
+    with open(f"{lint_out}/.config", "w", encoding="utf-8") as f:
+        for part in (f"{out}/.config", drivers):
+            f.write(open(part, encoding="utf-8").read())
     make = ["make", "-s", "-C", src, f"O=/vfr/{lint_out}", f"ARCH={facts['KARCH']}",
             f"CROSS_COMPILE={facts['CROSS']}", f"-j{os.cpu_count()}"]
     env = {**os.environ, "CCACHE_DIR": "/cache/ccache"}
@@ -246,7 +358,7 @@ def lint(build, arch, tree):
 
 def test_lint_fails(build):
     """The check below can fail: sparse finds a user pointer that is dereferenced."""
-    r = subprocess.run([*SPARSE.split(), "-"], capture_output=True, text=True, check=False,
+    r = subprocess.run([SPARSE, "-"], capture_output=True, text=True, check=False,
                        input="int f(int __attribute__((noderef, address_space(__user))) *p)"
                              " { return *p; }\n")
     return "" if "dereference" in r.stderr and warnings(r.stderr) else \
@@ -254,7 +366,9 @@ def test_lint_fails(build):
 
 
 def test_lint(build, arch):
-    return "\n".join(new_warnings(lint(build, arch, "base"), lint(build, arch, "series")))
+    series = lint(build, arch, "series")
+    # Without a warning there is nothing to compare.
+    return "\n".join(new_warnings(lint(build, arch, "base"), series)) if warnings(series) else ""
 
 
 # ---- the guests ----
@@ -277,24 +391,40 @@ def behaviours(t, build, arch):
     """The series must do as promised; the base must fail what is new in it."""
     wanted = lines_of("tests/behaviours")
     must_fail, may_fail = lines_of("tests/base-fails"), lines_of("tests/base-may-fail")
-    r = {tree: boot_behave(build, arch, tree) for tree in ("series", "base")}
+    may_skip = {line.partition(": ")[2] for line in lines_of("tests/skips")
+                if arch in line.partition(": ")[0].split()}
+    trees = ("series", "base") if arch == BASE_ARCH else ("series",)
+    r = {tree: boot_behave(build, arch, tree) for tree in trees}
     got = {tree: ktap(r[tree].output) for tree in r}
 
-    for tree, good in (("series", ("ok",)), ("base", ("ok", "failed"))):
+    for tree in trees:
         name = f"{arch}: {tree} kernel boots, runs behave and complains of nothing"
         # A failed behaviour is reported below by its name.
-        ok = r[tree].verdict in (*good, "failed")
+        ok = r[tree].verdict in ("ok", "failed")
         t.add(name, "pass" if ok else "fail", "" if ok else
               f"{r[tree].verdict}: {r[tree].reason}; console: {r[tree].console}", r[tree].seconds)
+    if r["series"].verdict in ("ok", "failed"):
+        t.cell(arch, "boots", "ok")
+    passed = skipped = 0
     for name in wanted:
         verdict, why = got["series"].get(name, ("fail", "no result"))
+        if (verdict == "skip") != (name in may_skip) and verdict != "fail":
+            verdict, why = "fail", why or "no longer skipped: take it out of tests/skips"
         t.add(f"{arch}: {name}", verdict, "" if verdict == "pass" else why)
+        passed += verdict == "pass"
+        skipped += verdict == "skip"
+    ok = passed + skipped == len(wanted) and r["series"].verdict == "ok"
+    t.cell(arch, "behaviours", f"{passed}/{len(wanted)}" +
+           (f", {skipped} skipped" if skipped else "") + ("" if ok else " FAILED"),
+           r["series"].seconds)
     extra = sorted(set(got["series"]) - set(wanted))
     if extra:
         t.add(f"{arch}: only known behaviours", "fail", f"not in tests/behaviours: {extra}")
     if (r["series"].verdict == "ok") != all(v != "fail" for v, _ in got["series"].values()):
         t.add(f"{arch}: behave's exit status", "fail", "contradicts its lines")
 
+    if arch != BASE_ARCH:
+        return
     wrong = []
     for name in wanted:
         verdict, why = got["base"].get(name, ("missing", ""))
@@ -307,18 +437,20 @@ def behaviours(t, build, arch):
     t.add(f"{arch}: base fails what the series changes, and nothing else",
           "fail" if wrong else "pass", "\n".join(wrong))
 
-    print("@")
-    print(f"@ {'behaviour':<52} {'series':<46} base")
+    table = ["@", f"@ {'behaviour':<52} {'series':<46} base"]
     for name in wanted:
-        s, b = (got[k].get(name, ("missing", ""))for k in ("series", "base"))
+        s, b = (got[k].get(name, ("missing", "")) for k in ("series", "base"))
         cell = [f"{v[0]}: {v[1]}" if v[1] else v[0] for v in (s, b)]
-        print(f"@ {name:<52} {cell[0]:<46} {cell[1]}")
-    print("@", flush=True)
+        table.append(f"@ {name:<52} {cell[0]:<46} {cell[1]}")
+    with t.lock:
+        print("\n".join([*table, "@"]), flush=True)
 
 
 def test_assertion(build, arch, program):
     """A handler that breaks the contract (C1) makes the patched kernel warn."""
     out = f"{build}/out/{arch}-debug-series"
+    if program == "bad-held" and "CONFIG_LOCKDEP=y" not in lines_of(f"{out}/.config"):
+        return "skip", f"no lockdep in this kernel, see config/{arch}.config"
     r = guest.run(out, arch, ["behave", program], log=f"{out}/{program}", timeout=60)
     if r.verdict != "splat" or not re.search("handle_mm_fault", r.reason):
         return f"expected a warning of handle_mm_fault(), got {r.verdict}: {r.reason}"
@@ -360,21 +492,66 @@ def kunit(t, build, arch):
     for suite in lines_of("tests/kunit-suites"):
         if not re.search(rf"=+ {re.escape(suite)} \(", r.stdout):
             bad = bad or f"suite {suite} did not run"
+    t.cell(arch, "KUnit", "FAILED" if bad else m[2].replace("passed: ", "") + " passed")
     t.add(f"{arch}: KUnit" + (f", {m[2]}" if m else ""), "fail" if bad else "pass", bad)
 
 
 def kselftests(t, build, arch):
     """Programs of tools/testing/selftests/mm in the guest, by their own TAP."""
     out = f"{build}/out/{arch}-debug-series"
-    for name in lines_of("tests/kselftests"):
-        r = guest.run(out, arch, [f"kselftest-{name.split()[0]}", *name.split()[1:]],
-                      log=f"{out}/kselftest-{name.split()[0]}", append="hugepages=16",
-                      timeout=400, silence=120)
+    passed, spent, failed = 0, 0.0, False
+    for line in lines_of("tests/kselftests"):
+        archs, _, line = line.partition(": ")
+        if arch not in archs.split():
+            continue
+        program, *args = line.split()
+        log = f"{out}/kselftest-{'-'.join([program, *args])}"
+        r = guest.run(out, arch, [f"kselftest-{program}", *args], log=log,
+                      append="hugepages=16", timeout=900, silence=900)	# prints at its end
         m = re.search(r"^# Totals: pass:(\d+) fail:(\d+) .*$", r.output, re.M)
         why = "" if r.verdict == "ok" and m and int(m[1]) and not int(m[2]) else \
             f"{r.verdict} {r.reason}, {m[0] if m else 'no totals'}; see {r.console}\n{r.output[-500:]}"
-        t.add(f"{arch}: kselftest mm/{name}" + (f", {m[0][2:]}" if m else ""),
+        t.add(f"{arch}: kselftest mm/{line}" + (f", {m[0][2:]}" if m else ""),
               "fail" if why else "pass", why, r.seconds)
+        passed += int(m[1]) if m else 0
+        failed |= bool(why)
+        spent += r.seconds
+    t.cell(arch, "kselftest", "FAILED" if failed else f"{passed} passed", spent)
+
+
+def builds(t, build, arch):
+    """Whether the kernels of ARCH are there, built without a new warning."""
+    for tree in ("series", "base") if arch == BASE_ARCH else ("series",):
+        out = f"{build}/out/{arch}-debug-{tree}"
+        if not (os.path.exists(f"{out}/.vfr-complete") and os.path.exists(f"{out}/initramfs.id")):
+            t.add(f"{arch}: {tree} builds", "fail",
+                  f"see {build}/logs/kernel-{arch}-debug-{tree}.log")
+            return False
+    seconds = float(open(f"{build}/out/{arch}-debug-series/build.seconds", encoding="utf-8").read())
+    if t.run(f"{arch}: builds without a new warning", test_no_warnings, build, arch, "debug", "series"):
+        t.cell(arch, "builds", "ok", seconds)
+    return True
+
+
+def one_arch(t, build, arch):
+    """All tests of one architecture, one after the other; a mistake in them is a failure."""
+    try:
+        if builds(t, build, arch):
+            arch_tests(t, build, arch)
+    except Exception:	# pylint: disable=broad-except
+        t.add(f"{arch}: the tests themselves", "fail", traceback.format_exc())
+
+
+def arch_tests(t, build, arch):
+    """What one_arch() does when there is a kernel."""
+    t.run(f"{arch}: W=1 and sparse find nothing new", test_lint, build, arch)
+    behaviours(t, build, arch)
+    for program, what in (("bad-alone", "RETRY_HARD without RETRY"),
+                          ("bad-mmap", "RETRY_HARD under mmap_lock"),
+                          ("bad-held", "RETRY with the VMA lock held")):
+        t.run(f"{arch}: C1, {what} is warned of", test_assertion, build, arch, program)
+    kunit(t, build, arch)
+    kselftests(t, build, arch)
 
 
 def main():
@@ -384,7 +561,7 @@ def main():
     os.makedirs(f"{build}/results", exist_ok=True)
     base = open(f"{build}/linux/.git/vfr-base", encoding="utf-8").read().strip()
     pinned = f"BASE_VERSION = {base}\n" in open("base.mk", encoding="utf-8").read()
-    t = Tests(f"{build}/results/test.tap")
+    t = Tests(f"{build}/results")
 
     t.run("series: applies with git am", test_am, build)
     t.run("series: patches/ equals its regeneration", test_regenerated, build, pinned)
@@ -395,19 +572,17 @@ def main():
         t.run(f"series: patch {n}, trailers", test_trailers, p)
     t.run("series: kernel-doc has no new warning", test_kernel_doc, build)
     t.run("series: the kernel-doc test can fail", test_kernel_doc_fails, build)
+    t.run("series: make htmldocs has no new warning", test_sphinx, build)
     t.run("series: the sparse test can fail", test_lint_fails, build)
-    for arch in archs:
-        t.run(f"{arch}: builds without a new warning", test_no_warnings, build, arch, "debug", "series")
-        t.run(f"{arch}: W=1 and sparse find nothing new", test_lint, build, arch)
-        behaviours(t, build, arch)
-        for program, what in (("bad-alone", "RETRY_HARD without RETRY"),
-                              ("bad-mmap", "RETRY_HARD under mmap_lock"),
-                              ("bad-held", "RETRY with the VMA lock held")):
-            t.run(f"{arch}: C1, {what} is warned of", test_assertion, build, arch, program)
-        kunit(t, build, arch)
-        kselftests(t, build, arch)
+    t.run("audit: every part of a fault retry in the base is in audit/retry.md", test_audit, build)
+    t.run("audit: the test above can fail", test_audit_fails, build)
+    # Guests wait more than they compute: two at a time.
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for arch in archs:
+            pool.submit(one_arch, t, build, arch)
     for name, program, want, kw in VERDICTS:
         t.run(f"harness: {name}", test_verdict, build, archs[0], program, want, kw)
+    t.matrix(archs)
     sys.exit(t.finish())
 
 
