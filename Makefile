@@ -7,7 +7,8 @@
 # what. Each one looks for itself whether its result is still good, and does
 # nothing then.
 #
-# Variables: ARCH="x86_64 ..." (make test, bisectable), PAIRS=5 (make run), KERNEL=/path/to/a
+# Variables: ARCH="x86_64 ..." (make test, bisectable), MUTANTS="NAME ..." (some of
+# mutants/), PAIRS=5 (make run), KERNEL=/path/to/a
 # git tree of yours as the base, ACCEL=kvm, DEBIAN_MIRROR=http://..., TREE=base
 # (make boot), XDG_CACHE_HOME for the big reusable things.
 
@@ -49,6 +50,13 @@ PERF_KERNELS = kernel-x86_64-perf-base kernel-x86_64-perf-series
 DEBUG_KERNELS = $(if $(filter x86_64,$(ARCH)),kernel-x86_64-debug-base) \
 	$(ARCH:%=kernel-%-debug-series)
 
+# The user land that selftests/mm runs in, and the kernels for it: see scripts/mm-selftests.py.
+MM_ARCH = $(filter x86_64 arm64,$(ARCH))
+MM_ID  := $(shell cat config/mm-packages scripts/mm-root.sh | sha256sum | cut -c1-12)
+MM_KERNELS = $(foreach a,$(MM_ARCH),mm-kernel-$a-base mm-kernel-$a-series)
+# config/FLAVOUR.config of an architecture's kernels for it.
+mm-flavour = $(if $(filter x86_64,$1),mm,mm-$1)
+
 run: STEPS = needs root base trees $(PERF_KERNELS) measure
 run: measure ## build base and series, boot both in pairs, show what differs (quick)
 	@cat $(B)/results/table.txt
@@ -62,6 +70,10 @@ run-long: measure-long ## the same with longer runs, all floors, PAIRS=10 or so
 test: STEPS = needs root base trees $(DEBUG_KERNELS) tests
 test: tests ## all tests; ARCH="..." for some architectures
 
+mutants: STEPS = needs root base trees mutants-tree mutate
+mutants: mutate ## break the series in one place at a time: its own tests must notice
+	@cat $(B)/mutants/results/mutants.txt
+
 bisectable: STEPS = needs root base trees bisect-tree commits
 bisectable: commits ## build and boot every commit on every ARCH (hours; goes on where it was)
 	@cat $(B)/bisect/results/bisectable.txt
@@ -73,6 +85,10 @@ no-vma-lock: trees ## build the series for kernels without per-VMA locks: UML, !
 size: STEPS = needs root base trees size
 size: trees known-archs ## what the series adds to the fault handler of each ARCH, in bytes
 	$(STEP) $(IN) scripts/size.py $(B) $(ARCH)
+
+mm-selftests: STEPS = needs root base trees $(MM_ARCH:%=mm-root-%) $(MM_KERNELS) $(MM_ARCH:%=mm-programs-%) mm-compare
+mm-selftests: mm-compare ## all of selftests/mm, base beside series (hours; goes on where it was)
+	@cat $(B)/results/mm-selftests.txt
 
 boot: STEPS = needs root base trees kernel-x86_64-perf-$(TREE)
 boot: kernel-x86_64-perf-$(TREE) ## a guest with a shell (TREE=base for the base kernel); ctrl-a x ends it
@@ -121,13 +137,34 @@ tests: known-archs $(DEBUG_KERNELS)
 	$(STEP) $(IN) scripts/test.py $(B) $(ARCH); rc=$$?; tail -n 1 $(B)/logs/tests.log; exit $$rc
 
 bisect-tree: trees
-	$(STEP) $(IN) scripts/bisect-tree.sh $(B)
+	$(STEP) $(IN) scripts/clone-tree.sh $(B) bisect
 
 commits: bisect-tree known-archs
-	$(STEP) env AT=$(B) $(IN) scripts/bisectable.py $(B) $(ARCH)
+	$(STEP) env AT=$(B)/bisect $(IN) scripts/bisectable.py $(B) $(ARCH)
+
+mutants-tree: trees
+	$(STEP) $(IN) scripts/clone-tree.sh $(B) mutants
+
+mutate: mutants-tree
+	$(STEP) env AT=$(B)/mutants $(IN) scripts/mutants.py $(B) $(MUTANTS)
+
+mm-root-%: needs
+	$(STEP) scripts/mm-root.sh $* '$(CACHE)/mm-root-$*-$(MM_ID)'
+
+# mm-kernel-ARCH-TREE
+mm-kernel-%: trees
+	$(STEP) $(IN) scripts/kernel.sh $(B) $(word 1,$(subst -, ,$*)) \
+		$(call mm-flavour,$(word 1,$(subst -, ,$*))) $(word 2,$(subst -, ,$*))
+
+mm-programs-%: $(MM_KERNELS)
+	$(STEP) $(IN) scripts/mm-programs.sh $(B) $* $(call mm-flavour,$*) /cache/mm-root-$*-$(MM_ID)
+
+mm-compare: known-archs $(MM_ARCH:%=mm-root-%) $(MM_KERNELS) $(MM_ARCH:%=mm-programs-%)
+	$(STEP) $(IN) scripts/mm-selftests.py $(B) $(MM_ID) $(MM_ARCH); rc=$$?; tail -n 1 $(B)/logs/mm-compare.log; exit $$rc
 
 known-archs:
 	@scripts/archs.sh $(ARCH)
 
-.PHONY: help run run-long test bisectable bisect-tree commits no-vma-lock size boot tree series clean distclean needs root base \
-	trees measure measure-long tests known-archs
+.PHONY: help run run-long test mutants mutants-tree mutate \
+	bisectable bisect-tree commits no-vma-lock size boot tree series clean distclean needs root base \
+	trees measure measure-long tests mm-selftests mm-compare known-archs

@@ -23,7 +23,9 @@ commit is not built that changes no file which the kernel before was built from
 runs by the kernel, with all else that goes into the verdict, and not done again.
 Prints the matrix; exits non-zero unless everything is well.
 """
+import collections
 import concurrent.futures
+import glob
 import hashlib
 import json
 import os
@@ -62,18 +64,13 @@ def run(out, arch, converted):
     if r.verdict not in ("ok", "failed"):
         return {"text": r.verdict, "insns": {},
                 "bad": f"{r.verdict}: {r.reason}; console: {r.console}"}
-    wanted = test.lines_of("tests/behaviours")
     may_fail = [] if converted else [n for n in test.lines_of("tests/base-fails")
                                      if not n.startswith("B12")]
-    may_skip = {line.partition(": ")[2] for line in test.lines_of("tests/skips")
-                if arch in line.partition(": ")[0].split()}
-    got = test.ktap(r.output)
-    bad = [f"{n}: {v[0]} {v[1]}" for n, v in
-           ((n, got.get(n, ("missing", ""))) for n in wanted)
-           if v[0] not in ("pass", *(["skip"] if n in may_skip else []),
-                           *(["fail"] if n in may_fail else []))]
-    passed = sum(v[0] == "pass" for v in got.values())
-    return {"text": f"{passed}/{len(wanted) - len(may_skip)}", "bad": "\n".join(bad),
+    got = test.judged(r.output, arch)
+    bad = [f"{n}: {why}" for n, (verdict, why) in got.items()
+           if verdict == "fail" and n not in may_fail]
+    count = collections.Counter(verdict for verdict, _ in got.values())
+    return {"text": f"{count['pass']}/{len(got) - count['skip']}", "bad": "\n".join(bad),
             "insns": insns(out, arch)}
 
 
@@ -148,7 +145,8 @@ def main():
     with concurrent.futures.ThreadPoolExecutor(1) as runner:
         for arch in archs:
             of_build = hashlib.sha256("".join(map(file_hash, [
-                "config/common.config", "config/debug.config", "scripts/kernel.sh",
+                "config/common.config", "config/debug.config", "config/series-tests.config",
+                "scripts/kernel.sh", *glob.glob(f"config/debug-{arch}.config"),
                 f"config/{arch}.config", f"config/{arch}.env"])).encode()).hexdigest()[:12]
             of_run = hashlib.sha256("".join(map(file_hash, [
                 "guest/behave.c", "guest/insns.c", "guest/init.c", "guest/driver/vfr.c",

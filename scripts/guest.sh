@@ -32,8 +32,8 @@ for c in guest/*.c; do
 done
 [ "$arch" != x86_64 ] || cp /bin/busybox "$tmp/root/bin/sh"
 
-# The kernel's own selftests, from the same tree.
-if [ "$flavour" = debug ] && [ -z "${NO_KSELFTESTS:-}" ]; then
+# The kernel's own selftests, which the series' kernel runs.
+if [ "$flavour$tree" = debugseries ] && [ -z "${NO_KSELFTESTS:-}" ]; then
 	make -s -C "$src" O="/vfr/$out" ARCH="$KARCH" CROSS_COMPILE="$CROSS" headers
 	mkdir -p "$tmp/kselftest"
 	for name in $(sed -n 's/#.*//; s/^[^:]*: *\([^ ]*\).*/\1/p' tests/kselftests | sort -u); do

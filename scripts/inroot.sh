@@ -4,7 +4,7 @@
 #	inroot.sh ROOT CACHE COMMAND...
 # The clone is /vfr there and the cache /cache: the same paths on every machine,
 # so that ccache hits, builds repeat to the bit, and spaces in a path do no harm.
-# With AT=DIR, DIR/bisect is there in place of DIR: for ccache, too, it is the same.
+# With AT=DIR/NAME, that is there in place of DIR: for ccache, too, it is the same.
 # A KERNEL tree is there under its own path, read-only. When this process dies,
 # all it started dies with it.
 set -eu
@@ -25,7 +25,7 @@ if [ -n "${KERNEL:-}" ]; then
 	common=$(cd "$KERNEL" && cd "$(git rev-parse --git-common-dir)" && pwd -P)
 	set -- --ro-bind "$KERNEL" "$KERNEL" --ro-bind "$common" "$common" "$@"
 fi
-[ -z "${AT:-}" ] || set -- --bind "$PWD/$AT/bisect" "/vfr/$AT" "$@"
+[ -z "${AT:-}" ] || set -- --bind "$PWD/$AT" "/vfr/${AT%/*}" "$@"
 [ ! -e /dev/kvm ] || set -- --dev-bind /dev/kvm /dev/kvm "$@"
 exec bwrap --ro-bind "$root/usr" /usr --ro-bind "$root/etc" /etc \
 	--ro-bind "$root/var" /var \

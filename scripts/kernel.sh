@@ -17,6 +17,10 @@ series) src=$build/linux ;;
 esac
 out=$build/out/$arch-$flavour-$tree
 fragments="config/common.config config/$flavour.config config/$arch.config"
+[ ! -f "config/$flavour-$arch.config" ] || fragments="$fragments config/$flavour-$arch.config"
+# Before the commit that brings the series' own tests, and in base, there are none.
+[ "$flavour" != debug ] || ! grep -q VMA_LOCK_RETRY_KUNIT_TEST "$src/mm/Kconfig" ||
+	fragments="$fragments config/series-tests.config"
 
 # What the result depends on: the sources, the configuration, the compiler.
 export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
@@ -28,7 +32,7 @@ id=$({
 	else
 		git -C "$build/linux" rev-parse 'base^{tree}'
 	fi
-	cat $fragments
+	cat $fragments scripts/kernel.sh scripts/cc.sh
 	"${CROSS}gcc" --version
 } | sha256sum)
 id=${id%% *}
@@ -39,7 +43,7 @@ fi
 mkdir -p "$out"
 rm -f "$out/.vfr-complete"
 
-# "Depend" saves running the preprocessor twice for each miss.
+# "Depend" saves running the preprocessor twice for each miss (see cc.sh for its price).
 export CCACHE_DIR=/cache/ccache CCACHE_MAXSIZE=12G CCACHE_DEPEND=1
 export KBUILD_BUILD_TIMESTAMP='2000-01-01' KBUILD_BUILD_USER=vfr KBUILD_BUILD_HOST=vfr KBUILD_BUILD_VERSION=1
 make="make -s -C $src O=/vfr/$out ARCH=$KARCH CROSS_COMPILE=$CROSS"
@@ -66,7 +70,7 @@ lost=$(awk -v final="$out/.config" '
 ccache -z > /dev/null
 start=$(date +%s)
 rc=0
-$make CC="ccache ${CROSS}gcc" -j"$(nproc)" all > "$out/build.log" 2> "$out/warnings.log" || rc=$?
+$make CC="/vfr/scripts/cc.sh ${CROSS}gcc" -j"$(nproc)" all > "$out/build.log" 2> "$out/warnings.log" || rc=$?
 cat "$out/warnings.log"
 [ "$rc" = 0 ] || die "the kernel does not build; the whole log: $out/build.log"
 ccache -s | sed -n 1,4p

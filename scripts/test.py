@@ -11,6 +11,7 @@ it. Exits non-zero when anything failed or is missing.
 """
 import collections
 import concurrent.futures
+import fnmatch
 import glob
 import os
 import re
@@ -382,6 +383,26 @@ def ktap(output):
     return found
 
 
+def of_arch(path, arch):
+    """What the lines "ARCH...: TEXT" of a list say for ARCH."""
+    return {line.partition(": ")[2] for line in lines_of(path)
+            if arch in line.partition(": ")[0].split()}
+
+
+def judged(output, arch):
+    """{name: (verdict, what was seen)} for each of tests/behaviours.
+
+    One without a result has failed, and so has a skip that tests/skips does not
+    know, or one it knows that is none."""
+    got, may_skip, verdicts = ktap(output), of_arch("tests/skips", arch), {}
+    for name in lines_of("tests/behaviours"):
+        verdict, why = got.get(name, ("fail", "no result"))
+        if (verdict == "skip") != (name in may_skip) and verdict != "fail":
+            verdict, why = "fail", why or "no longer skipped: take it out of tests/skips"
+        verdicts[name] = verdict, why
+    return verdicts
+
+
 def boot_behave(build, arch, tree):
     out = f"{build}/out/{arch}-debug-{tree}"
     return guest.run(out, arch, ["behave"], log=f"{out}/behave", timeout=300, silence=90)
@@ -391,8 +412,6 @@ def behaviours(t, build, arch):
     """The series must do as promised; the base must fail what is new in it."""
     wanted = lines_of("tests/behaviours")
     must_fail, may_fail = lines_of("tests/base-fails"), lines_of("tests/base-may-fail")
-    may_skip = {line.partition(": ")[2] for line in lines_of("tests/skips")
-                if arch in line.partition(": ")[0].split()}
     trees = ("series", "base") if arch == BASE_ARCH else ("series",)
     r = {tree: boot_behave(build, arch, tree) for tree in trees}
     got = {tree: ktap(r[tree].output) for tree in r}
@@ -406,10 +425,7 @@ def behaviours(t, build, arch):
     if r["series"].verdict in ("ok", "failed"):
         t.cell(arch, "boots", "ok")
     passed = skipped = 0
-    for name in wanted:
-        verdict, why = got["series"].get(name, ("fail", "no result"))
-        if (verdict == "skip") != (name in may_skip) and verdict != "fail":
-            verdict, why = "fail", why or "no longer skipped: take it out of tests/skips"
+    for name, (verdict, why) in judged(r["series"].output, arch).items():
         t.add(f"{arch}: {name}", verdict, "" if verdict == "pass" else why)
         passed += verdict == "pass"
         skipped += verdict == "skip"
@@ -481,29 +497,39 @@ VERDICTS = [
 ]
 
 
-def kunit(t, build, arch):
-    """KUnit suites built into the debug kernel, judged by the kernel's own kunit.py."""
-    console = f"{build}/out/{arch}-debug-series/behave.console"
+def kunit_verdict(build, console, suites):
+    """(what the kernel's own kunit.py makes of a console, what is wrong or "").
+
+    SUITES must have run; one that was skipped as a whole has not."""
     r = subprocess.run(["python3", "tools/testing/kunit/kunit.py", "parse",
                         os.path.abspath(console)], cwd=f"{build}/linux",
                        capture_output=True, text=True, check=False)
     m = re.search(r"Testing complete\. Ran (\d+) tests: (.*)", r.stdout)
     bad = "" if m and not r.returncode and "passed" in m[2] else (r.stdout + r.stderr)[-600:]
-    for suite in lines_of("tests/kunit-suites"):
-        if not re.search(rf"=+ {re.escape(suite)} \(", r.stdout):
+    for suite in suites:
+        if not re.search(rf"\[PASSED\] {re.escape(suite)} =", r.stdout):
             bad = bad or f"suite {suite} did not run"
-    t.cell(arch, "KUnit", "FAILED" if bad else m[2].replace("passed: ", "") + " passed")
-    t.add(f"{arch}: KUnit" + (f", {m[2]}" if m else ""), "fail" if bad else "pass", bad)
+    return r.stdout, bad
+
+
+def kunit(t, build, arch):
+    """KUnit suites built into the debug kernel."""
+    out, bad = kunit_verdict(build, f"{build}/out/{arch}-debug-series/behave.console",
+                             lines_of("tests/kunit-suites"))
+    known = of_arch("tests/kunit-skips", arch)
+    skipped = set(re.findall(r"\[SKIPPED\] (\S+)", out))
+    if skipped != known and not bad:
+        bad = f"skipped {sorted(skipped)}, tests/kunit-skips has {sorted(known)}"
+    m = re.search(r"Ran \d+ tests: (.*)", out)
+    t.cell(arch, "KUnit", "FAILED" if bad else re.sub(r"passed: (\d+)", r"\1 passed", m[1]))
+    t.add(f"{arch}: KUnit" + (f", {m[1]}" if m else ""), "fail" if bad else "pass", bad)
 
 
 def kselftests(t, build, arch):
     """Programs of tools/testing/selftests/mm in the guest, by their own TAP."""
     out = f"{build}/out/{arch}-debug-series"
     passed, spent, failed = 0, 0.0, False
-    for line in lines_of("tests/kselftests"):
-        archs, _, line = line.partition(": ")
-        if arch not in archs.split():
-            continue
+    for line in sorted(of_arch("tests/kselftests", arch)):
         program, *args = line.split()
         log = f"{out}/kselftest-{'-'.join([program, *args])}"
         r = guest.run(out, arch, [f"kselftest-{program}", *args], log=log,
@@ -511,6 +537,18 @@ def kselftests(t, build, arch):
         m = re.search(r"^# Totals: pass:(\d+) fail:(\d+) .*$", r.output, re.M)
         why = "" if r.verdict == "ok" and m and int(m[1]) and not int(m[2]) else \
             f"{r.verdict} {r.reason}, {m[0] if m else 'no totals'}; see {r.console}\n{r.output[-500:]}"
+        # kselftest_harness.h puts the name before the mark, ksft_test_result_skip() behind.
+        skipped = {a or b for a, b in
+                   re.findall(r"^ok \d+ (?:([^#\n]+?) *# SKIP|# SKIP ([^(\n]+?) *(?:\(|$))", r.output, re.M)}
+        known = {s.partition(": ")[2] for s in of_arch("tests/kselftest-skips", arch)
+                 if s.partition(": ")[0] == line}
+        ran = set(re.findall(r"^(?:not )?ok \d+ ([^#\n]+?) *$", r.output, re.M))
+        new = sorted(n for n in skipped if not any(fnmatch.fnmatchcase(n, k) for k in known))
+        old = sorted(k for k in known
+                     if fnmatch.filter(ran, k) or not fnmatch.filter(skipped, k))
+        if (new or old) and not why:
+            why = f"skipped, but not in tests/kselftest-skips: {new}; " \
+                f"in there, but not skipped: {old}"
         t.add(f"{arch}: kselftest mm/{line}" + (f", {m[0][2:]}" if m else ""),
               "fail" if why else "pass", why, r.seconds)
         passed += int(m[1]) if m else 0

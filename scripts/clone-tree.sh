@@ -1,11 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# Make or bring up to date BUILD/bisect/linux, a clone of BUILD/linux to check out
-# one commit after the other in. Runs in the build root.
-#	bisect-tree.sh BUILD
+# Make or bring up to date BUILD/NAME/linux, a clone of BUILD/linux to check out or
+# break what one likes in. Runs in the build root.
+#	clone-tree.sh BUILD NAME
 set -eu
 . scripts/lib.sh
-from=$PWD/$1/linux to=$1/bisect/linux
+from=$PWD/$1/linux to=$1/$2/linux
 export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
 [ -z "$(git -C "$from" status --porcelain -uno | head -n 1)" ] ||
 	die "$from has uncommitted changes: commit them first"
