@@ -8,7 +8,7 @@
 # nothing then.
 #
 # Variables: ARCH="x86_64 ..." (make test, bisectable), MUTANTS="NAME ..." (some of
-# mutants/), PAIRS=5 (make run), KERNEL=/path/to/a
+# mutants/), PAIRS=5 (make run), ROUNDS=5 and WORKLOADS="e1 ..." (make evidence), KERNEL=/path/to/a
 # git tree of yours as the base, ACCEL=kvm, DEBIAN_MIRROR=http://..., TREE=base
 # (make boot), XDG_CACHE_HOME for the big reusable things.
 
@@ -20,6 +20,7 @@ MAKEFLAGS += --no-print-directory
 ALL_ARCHS := $(shell scripts/archs.sh)
 ARCH  ?= $(ALL_ARCHS)
 PAIRS ?= 5
+ROUNDS ?= 5
 TREE  ?= series
 export KERNEL DEBIAN_MIRROR ACCEL
 
@@ -67,8 +68,20 @@ run-long: STEPS = needs root base trees $(PERF_KERNELS) measure-long
 run-long: measure-long ## the same with longer runs, all floors, PAIRS=10 or so
 	@cat $(B)/results/table.txt
 
+EXPERIMENTS = $(patsubst experiments/%.patch,%,$(wildcard experiments/*.patch))
+EXPERIMENT_KERNELS = $(EXPERIMENTS:%=experiment-%)
+
+evidence: STEPS = needs root base trees $(PERF_KERNELS) exp-tree $(EXPERIMENT_KERNELS) compare
+evidence: compare ## all workloads on base, series and experiments/ (hours; goes on where it was)
+	@cat $(B)/results/evidence.txt
+	@echo 'The picture: $(B)/results/evidence.svg (and .png); all samples: evidence.json'
+
 test: STEPS = needs root base trees $(DEBUG_KERNELS) tests
 test: tests ## all tests; ARCH="..." for some architectures
+
+kunit: STEPS = needs root base trees kunit
+kunit: trees known-archs ## the series' KUnit suite by kunit.py, on UML and in QEMU for each ARCH
+	$(STEP) $(IN) scripts/kunit.sh $(B) $(ARCH)
 
 mutants: STEPS = needs root base trees mutants-tree mutate
 mutants: mutate ## break the series in one place at a time: its own tests must notice
@@ -133,6 +146,15 @@ measure: $(PERF_KERNELS)
 measure-long: $(PERF_KERNELS)
 	$(STEP) $(IN) scripts/measure.py $(B) x86_64 $(PAIRS) long
 
+exp-tree: trees
+	$(STEP) $(IN) scripts/clone-tree.sh $(B) exp
+
+experiment-%: exp-tree
+	$(STEP) env AT=$(B)/exp $(IN) scripts/experiment.sh $(B) $*
+
+compare: $(PERF_KERNELS) $(EXPERIMENT_KERNELS)
+	$(STEP) $(IN) scripts/evidence.py $(B) $(ROUNDS) $(WORKLOADS)
+
 tests: known-archs $(DEBUG_KERNELS)
 	$(STEP) $(IN) scripts/test.py $(B) $(ARCH); rc=$$?; tail -n 1 $(B)/logs/tests.log; exit $$rc
 
@@ -165,6 +187,6 @@ mm-compare: known-archs $(MM_ARCH:%=mm-root-%) $(MM_KERNELS) $(MM_ARCH:%=mm-prog
 known-archs:
 	@scripts/archs.sh $(ARCH)
 
-.PHONY: help run run-long test mutants mutants-tree mutate \
+.PHONY: help run run-long evidence exp-tree compare test kunit mutants mutants-tree mutate \
 	bisectable bisect-tree commits no-vma-lock size boot tree series clean distclean needs root base \
 	trees measure measure-long tests mm-selftests mm-compare known-archs

@@ -7,63 +7,96 @@
  * the guest and prints one line "R key=value ..." a workload. All times are of
  * an emulated machine: they show waiting, not the speed of a CPU.
  *
- *	contend [quick|long] [workload...]
+ *	contend quick|long [floors] [workload...]
  *
  * Workloads:
  *  e1   the writer maps and unmaps a page elsewhere
  *  e1m  the same next to the faulted VMA, into which the mapping merges
  *  e1i  e1 under priority inversion: the faulting threads are SCHED_IDLE, the
  *       writer is at nice -20, and another process keeps every CPU busy
+ *  e1w  the same, but the faulting threads are in a cgroup with cpu.weight 1
  *  e2   the writer changes the protection of a part of the faulted VMA
+ *  e2l  e2 under a memory limit that leaves the faults a MiB of page cache
+ *  e2s  e2 on anonymous memory, swapped out to a slow disk
+ *  e3   the writer forks; the faulted region consists of 300 VMAs
+ *  e3r  e3 under a memory limit: the faults are on pages that were evicted
+ *  e6   e1 with the faults throttled by io.max; the writer touches its mapping
+ *  e7   e1i with the faults served by userfaultfd after 20 ms
  * For each, "floor" is the same writer while the faults happen in another
- * process: same load on CPUs and disk, no common mmap_lock; and "trace" a
- * shorter run of its own with the mmap_lock tracepoints on.
+ * process: same load on CPUs and disk, no common mmap_lock (of e1i only, unless
+ * "floors" is asked for); and "trace" a shorter run of its own with the mmap_lock
+ * tracepoints on. Without a list: e1, e1m, e1i, e2.
  *
  * The threads allocate and touch all they need before the measurement, and
  * nothing in the process takes mmap_lock then but the writer and the faults.
  */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
+
+#include "bench.h"
 
 #define DISK		"/dev/nullb0"
 #define TRACING		"/sys/kernel/tracing/"
 #define REGION		(4UL << 30)	/* of the disk, a fresh one a run */
+#define ANON_REGION	(96UL << 20)	/* each page is touched once */
+#define WARM_REGION	(16UL << 20)	/* touched over and over */
+#define NR_VMAS		300
+#define DELAY_MS	20		/* of the disks, and of userfaultfd */
 #define MAX_THREADS	64
 #define MAX_FAULTS	8192		/* a thread */
 #define MAX_OPS		65536
 #define STALL_NS	10000000	/* a wait that counts as a stall */
 
-#define die(...) do {							\
-	printf("contend: " __VA_ARGS__);				\
-	printf(": %s\n", strerror(errno));				\
-	exit(1);							\
-} while (0)
+struct workload;
+static void map_op(const struct workload *w, int fd);
+static void merge_op(const struct workload *w, int fd);
+static void protect_op(const struct workload *w, int fd);
+static void fork_op(const struct workload *w, int fd);
+static void touch_op(const struct workload *w, int fd);
 
-enum kind { E1, E1M, E1I, E2, NR_KINDS };
-static const char * const kind_name[] = { "e1", "e1m", "e1i", "e2" };
+enum region { COLD, MANY, WARM_MANY, SWAPPED, UFFD };
+enum low { SAME, IDLE, WEIGHT };	/* the priority of the faulting threads */
+
+static const struct workload {
+	const char *name;
+	enum region region;
+	void (*op)(const struct workload *w, int fd);
+	enum low low;
+	unsigned int limit_kb;		/* what the faults may use, if limited */
+	unsigned int riops;		/* io.max, if not 0 */
+	bool usual;			/* run if none is named */
+} workloads[] = {
+	{ "e1", COLD, map_op, .usual = true },
+	{ "e1m", COLD, merge_op, .usual = true },
+	{ "e1i", COLD, map_op, .low = IDLE, .usual = true },
+	{ "e1w", COLD, map_op, .low = WEIGHT },
+	{ "e2", COLD, protect_op, .usual = true },
+	{ "e2l", COLD, protect_op, .limit_kb = 1024 },
+	{ "e2s", SWAPPED, protect_op, .usual = false },
+	{ "e3", MANY, fork_op, .usual = false },
+	{ "e3r", WARM_MANY, fork_op, .limit_kb = 4096 },
+	{ "e6", COLD, touch_op, .riops = 400 },
+	{ "e7", UFFD, map_op, .low = IDLE },
+};
+#define NR_WORKLOADS (sizeof(workloads) / sizeof(*workloads))
 
 struct faulter {
 	pthread_t thread;
+	pid_t tid;
 	uint64_t seed;
-	unsigned int nr;
+	unsigned int nr, next;
 	uint32_t us[MAX_FAULTS];
 };
 
@@ -80,16 +113,10 @@ static struct shared *sh;
 static long page_size, nr_cpus;
 static int nr_threads = 32;
 static unsigned int next_region;
-static char *faulted;			/* REGION bytes of the disk */
-static bool idle_faulters;
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
+static char *faulted;			/* region_size bytes to fault on */
+static size_t region_size;
+static bool once;			/* each page of it */
+static enum low low;
 
 static uint64_t rnd(uint64_t *s)	/* splitmix64 */
 {
@@ -100,28 +127,21 @@ static uint64_t rnd(uint64_t *s)	/* splitmix64 */
 	return z ^ z >> 31;
 }
 
-static void put(const char *path, const char *text)
+/* The first number in a file. */
+static long get(const char *path)
 {
-	int fd = open(path, O_WRONLY | O_TRUNC);
+	FILE *f = fopen(path, "r");
+	long val;
 
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+	if (!f || fscanf(f, "%ld", &val) != 1)
 		die("%s", path);
-	close(fd);
+	fclose(f);
+	return val;
 }
 
 static long vmstat(const char *name)
 {
-	char line[128];
-	size_t len = strlen(name);
-	long val = 0;
-	FILE *f = fopen("/proc/vmstat", "r");
-
-	while (f && fgets(line, sizeof(line), f))
-		if (!strncmp(line, name, len) && line[len] == ' ')
-			val = atol(line + len + 1);
-	if (f)
-		fclose(f);
-	return val;
+	return counter("/proc/vmstat", name);
 }
 
 static void touch_stack(void)
@@ -136,22 +156,33 @@ static void *fault_thread(void *arg)
 {
 	struct faulter *f = arg;
 	/* The first and last 64 pages belong to the writer. */
-	uint64_t pages = REGION / page_size - 128;
+	uint64_t pages = region_size / page_size - 128;
 
 	touch_stack();
-	if (idle_faulters) {
+	f->tid = syscall(SYS_gettid);
+	if (low == IDLE) {
 		struct sched_param sp = { 0 };
 
 		if (sched_setscheduler(0, SCHED_IDLE, &sp))
 			die("SCHED_IDLE");
+	} else if (low == WEIGHT) {
+		put(CGROUPS "low/cgroup.threads", "%d", f->tid);
 	}
 	atomic_fetch_add(&sh->ready, 1);
 	while (!atomic_load(&sh->go))
 		usleep(1000);
 	while (!atomic_load(&sh->stop)) {
-		char *p = faulted + (64 + rnd(&f->seed) % pages) * page_size;
-		uint64_t t = now_ns();
+		uint64_t i = rnd(&f->seed) % pages, t;
+		char *p;
 
+		if (once) {
+			i = f->next;
+			f->next += nr_threads;
+			if (i >= pages)
+				die("all pages have been touched");
+		}
+		p = faulted + (64 + i) * page_size;
+		t = now_ns();
 		(void)*(volatile char *)p;
 		t = now_ns() - t;
 		if (f->nr < MAX_FAULTS)
@@ -160,16 +191,99 @@ static void *fault_thread(void *arg)
 	return NULL;
 }
 
-static void map_region(enum kind kind)
+/* Serves the faults of the region, each DELAY_MS after it came. */
+static void *serve(void *arg)
+{
+	static struct { uint64_t due; unsigned long addr; } queue[2 * MAX_THREADS];
+	unsigned int head = 0, tail = 0;
+	int fd = (long)arg;
+	static char page[65536];
+
+	if (setpriority(PRIO_PROCESS, syscall(SYS_gettid), -20))
+		die("nice -20");
+	for (;;) {
+		struct pollfd pfd = { .fd = fd, .events = POLLIN };
+		const unsigned int len = 2 * MAX_THREADS;
+		int64_t left = 1000000000;
+		struct uffd_msg msg;
+
+		if (head != tail)
+			left = (int64_t)(queue[head % len].due - now_ns());
+		if (left > 0) {
+			struct timespec ts = { left / 1000000000, left % 1000000000 };
+
+			if (ppoll(&pfd, 1, &ts, NULL) == 1 &&
+			    read(fd, &msg, sizeof(msg)) == sizeof(msg)) {
+				queue[tail % len].due = now_ns() + DELAY_MS * 1000000ULL;
+				queue[tail++ % len].addr = msg.arg.pagefault.address;
+			}
+		} else {
+			struct uffdio_copy copy = {
+				.src = (unsigned long)page,
+				.dst = queue[head++ % len].addr & -page_size,
+				.len = page_size,
+			};
+
+			while (ioctl(fd, UFFDIO_COPY, &copy) && errno == EAGAIN)
+				copy.copy = 0;
+		}
+	}
+	return NULL;
+}
+
+static void map_uffd(void)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	long fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	pthread_t thread;
+
+	faulted = mmap(NULL, region_size, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	reg.range.start = (unsigned long)faulted;
+	reg.range.len = region_size;
+	if (fd < 0 || faulted == MAP_FAILED ||
+	    madvise(faulted, region_size, MADV_NOHUGEPAGE) ||
+	    ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &reg) ||
+	    pthread_create(&thread, NULL, serve, (void *)fd))
+		die("userfaultfd");
+}
+
+static void map_swapped(void)
+{
+	unsigned char vec;
+	size_t i;
+
+	faulted = mmap(NULL, region_size, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (faulted == MAP_FAILED || madvise(faulted, region_size, MADV_NOHUGEPAGE))
+		die("mmap");
+	memset(faulted, 1, region_size);
+	/* What is under writeback stays in the swap cache until the next try. */
+	for (int try = 0; try < 100; try++) {
+		if (madvise(faulted, region_size, MADV_PAGEOUT))
+			die("MADV_PAGEOUT");
+		for (i = 0; i < region_size; i += page_size)
+			if (mincore(faulted + i, page_size, &vec) || (vec & 1))
+				break;
+		if (i >= region_size)
+			return;
+		usleep(100000);
+	}
+	die("the memory does not get swapped out");
+}
+
+/* A region of the disk that no run has used before. */
+static void map_disk(const struct workload *w)
 {
 	int fd = open(DISK, O_RDONLY);
 	/* Room before it, so that nothing else is adjacent. */
-	char *room = mmap(NULL, REGION + (4UL << 21), PROT_NONE,
+	char *room = mmap(NULL, region_size + (4UL << 21), PROT_NONE,
 			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (fd < 0 || room == MAP_FAILED)
 		die(DISK);
-	faulted = mmap(room + (1UL << 21), REGION, PROT_READ,
+	faulted = mmap(room + (1UL << 21), region_size, PROT_READ,
 		       MAP_SHARED | MAP_FIXED, fd, next_region++ * REGION);
 	if (faulted == MAP_FAILED)
 		die("mmap " DISK);
@@ -177,9 +291,31 @@ static void map_region(enum kind kind)
 	 * Readahead is off for the device anyway (see main()); a VMA with
 	 * MADV_RANDOM would not merge with the new mappings of e1m.
 	 */
-	if (kind != E1M && madvise(faulted, REGION, MADV_RANDOM))
+	if (w->op != merge_op && madvise(faulted, region_size, MADV_RANDOM))
 		die("MADV_RANDOM");
 	close(fd);
+	if (w->region == COLD)
+		return;
+	/* Every other piece has a flag more: so they do not merge. */
+	for (int i = 0; i < NR_VMAS; i += 2) {
+		size_t len = region_size / NR_VMAS / page_size * page_size;
+
+		if (madvise(faulted + i * len, len, MADV_DONTDUMP))
+			die("MADV_DONTDUMP");
+	}
+}
+
+static void map_region(const struct workload *w)
+{
+	region_size = w->region == SWAPPED || w->region == UFFD ? ANON_REGION :
+		      w->region == WARM_MANY ? WARM_REGION : REGION;
+	once = w->region == SWAPPED || w->region == UFFD;
+	if (w->region == SWAPPED)
+		map_swapped();
+	else if (w->region == UFFD)
+		map_uffd();
+	else
+		map_disk(w);
 }
 
 static void start_faulters(void)
@@ -189,6 +325,7 @@ static void start_faulters(void)
 
 		memset(f, 0, sizeof(*f));
 		f->seed = 1000 * next_region + i;
+		f->next = i;
 		if (pthread_create(&f->thread, NULL, fault_thread, f))
 			die("pthread_create");
 	}
@@ -202,39 +339,69 @@ static void join_faulters(void)
 		pthread_join(sh->faulter[i].thread, NULL);
 }
 
-/* One operation of the writer. It touches nothing it maps. */
-static void write_op(enum kind kind, int fd, char *room)
-{
-	char *p;
+/* ---- one operation of the writer: it touches nothing it maps, but for e6 ---- */
 
-	switch (kind) {
-	case E1:
-	case E1I:
-		p = mmap(NULL, page_size, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (p == MAP_FAILED || munmap(p, page_size))
-			die("mmap");
-		break;
-	case E1M:
-		/* The last page of the region goes and comes back. */
-		p = faulted + REGION - page_size;
-		if (munmap(p, page_size) ||
-		    mmap(p, page_size, PROT_READ, MAP_SHARED | MAP_FIXED, fd,
-			 (next_region - 1) * REGION + REGION - page_size) != p)
-			die("mmap");
-		break;
-	default:
-		p = room;
-		if (mprotect(p, 16 * page_size, PROT_NONE) ||
-		    mprotect(p, 16 * page_size, PROT_READ))
-			die("mprotect");
-	}
+static void map_op(const struct workload *w, int fd)
+{
+	char *p = mmap(NULL, page_size, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	(void)w, (void)fd;
+	if (p == MAP_FAILED || munmap(p, page_size))
+		die("mmap");
 }
 
-static void writer(enum kind kind, double seconds)
+/* The last page of the region goes and comes back. */
+static void merge_op(const struct workload *w, int fd)
+{
+	char *p = faulted + region_size - page_size;
+
+	(void)w;
+	if (munmap(p, page_size) ||
+	    mmap(p, page_size, PROT_READ, MAP_SHARED | MAP_FIXED, fd,
+		 (next_region - 1) * REGION + region_size - page_size) != p)
+		die("mmap");
+}
+
+static void protect_op(const struct workload *w, int fd)
+{
+	int prot = w->region == SWAPPED ? PROT_READ | PROT_WRITE : PROT_READ;
+	char *p = faulted + 16 * page_size;
+
+	(void)fd;
+	if (mprotect(p, 16 * page_size, PROT_NONE) ||
+	    mprotect(p, 16 * page_size, prot))
+		die("mprotect");
+}
+
+/* Only the time in the parent's fork() counts: see writer(). */
+static void fork_op(const struct workload *w, int fd)
+{
+	pid_t pid = _Fork();
+
+	(void)w, (void)fd;
+	if (!pid)
+		_exit(0);
+	if (pid < 0)
+		die("fork");
+}
+
+static void touch_op(const struct workload *w, int fd)
+{
+	char *p = mmap(NULL, page_size, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	(void)w, (void)fd;
+	if (p == MAP_FAILED)
+		die("mmap");
+	*(volatile char *)p = 1;
+	if (munmap(p, page_size))
+		die("munmap");
+}
+
+static void writer(const struct workload *w, double seconds)
 {
 	int fd = open(DISK, O_RDONLY);
-	char *room = faulted + 16 * page_size;
 	uint64_t start, end, t;
 
 	if (fd < 0)
@@ -242,19 +409,21 @@ static void writer(enum kind kind, double seconds)
 	memset(sh->op_ns, 0, sizeof(sh->op_ns));
 	sh->nr_ops = 0;
 	touch_stack();
-	if (kind == E1I && setpriority(PRIO_PROCESS, syscall(SYS_gettid), -20))
+	if (w->low != SAME && setpriority(PRIO_PROCESS, syscall(SYS_gettid), -20))
 		die("nice -20");
 	start = now_ns();
 	end = start + seconds * 1e9;
 	do {
-		usleep(1000);
+		usleep(w->op == fork_op ? 20000 : 1000);
 		t = now_ns();
-		write_op(kind, fd, room);
+		w->op(w, fd);
 		t = now_ns() - t;
+		if (w->op == fork_op)
+			wait(NULL);
 		if (sh->nr_ops < MAX_OPS)
 			sh->op_ns[sh->nr_ops++] = t;
 	} while (now_ns() < end);
-	if (kind == E1I)
+	if (w->low != SAME)
 		setpriority(PRIO_PROCESS, syscall(SYS_gettid), 0);
 	close(fd);
 }
@@ -273,7 +442,7 @@ static int cmp32(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static void report(enum kind kind, const char *how, double seconds, double took)
+static void report(const struct workload *w, const char *how, double seconds, double took)
 {
 	static uint32_t all[MAX_THREADS * 1024];
 	uint64_t sum = 0, stalled = 0;
@@ -295,11 +464,11 @@ static void report(enum kind kind, const char *how, double seconds, double took)
 	qsort(all, n, sizeof(*all), cmp32);
 	if (!sh->nr_ops || !n) {
 		printf("contend: no operation or no fault in %s %s\n",
-		       kind_name[kind], how);
+		       w->name, how);
 		exit(1);
 	}
 	printf("R w=%s how=%s seconds=%.1f took=%.2f ops=%u w_mean_us=%.1f w_p50_us=%.1f w_p99_us=%.1f w_max_us=%.1f stalled_ms=%.1f faults=%u faults_s=%.1f f_p50_us=%u f_p99_us=%u",
-	       kind_name[kind], how, seconds, took, sh->nr_ops,
+	       w->name, how, seconds, took, sh->nr_ops,
 	       sum / 1e3 / sh->nr_ops,
 	       sh->op_ns[sh->nr_ops / 2] / 1e3,
 	       sh->op_ns[(uint64_t)sh->nr_ops * 99 / 100] / 1e3,
@@ -311,15 +480,12 @@ static void report(enum kind kind, const char *how, double seconds, double took)
 
 static void trace_on(void)
 {
-	char pid[16];
-
 	put(TRACING "tracing_on", "0");
 	put(TRACING "trace", "");
 	put(TRACING "trace_clock", "mono");
 	put(TRACING "buffer_size_kb", "16384");
 	put(TRACING "options/event-fork", "1");
-	snprintf(pid, sizeof(pid), "%d", getpid());
-	put(TRACING "set_event_pid", pid);
+	put(TRACING "set_event_pid", "%d", getpid());
 	put(TRACING "events/mmap_lock/enable", "1");
 	put(TRACING "tracing_on", "1");
 }
@@ -329,6 +495,16 @@ static void trace_off(void)
 	put(TRACING "tracing_on", "0");
 	put(TRACING "events/mmap_lock/enable", "0");
 	put(TRACING "set_event_pid", "");
+}
+
+/* Whether it is this process's: what the children of e3 do is not counted. */
+static bool ours(int pid)
+{
+	bool ret = pid == getpid();
+
+	for (int i = 0; i < nr_threads; i++)
+		ret |= sh->faulter[i].tid == pid;
+	return ret;
 }
 
 /*
@@ -360,7 +536,7 @@ static void trace_report(double from, double to)
 		p = strstr(line, " [");
 		while (p && p > line && p[-1] != '-')
 			p--;
-		if (!p || t < from || t > to)
+		if (!p || t < from || t > to || !ours(atoi(p)))
 			continue;
 		pid = atoi(p) & 65535;
 		write = strstr(ev, "write=true") != NULL;
@@ -422,10 +598,48 @@ static void make_burners(pid_t *pid)
 	}
 }
 
-static void run_in_child(enum kind kind, bool floor, bool trace, double seconds)
+/* A cgroup of its own for the run, if it needs one. */
+static void enter_cgroups(const struct workload *w)
 {
+	if (w->low == WEIGHT) {
+		put(CGROUPS "cgroup.subtree_control", "+cpu");
+		mkdir(CGROUPS "low", 0755);
+		put(CGROUPS "low/cgroup.type", "threaded");
+		put(CGROUPS "low/cpu.weight", "1");
+	}
+	if (w->limit_kb || w->riops) {
+		put(CGROUPS "cgroup.subtree_control", "+memory +io");
+		mkdir(CGROUPS "run", 0755);
+		put(CGROUPS "run/cgroup.procs", "%d", getpid());
+	}
+	if (w->riops) {
+		FILE *f = fopen("/sys/block/nullb0/dev", "r");
+		char dev[16];
+
+		if (!f || fscanf(f, "%15s", dev) != 1)
+			die("/sys/block/nullb0/dev");
+		fclose(f);
+		put(CGROUPS "run/io.max", "%s riops=%u", dev, w->riops);
+	}
+}
+
+/* All that the run needs but pages of the region is there by now. */
+static void limit_memory(const struct workload *w)
+{
+	if (w->limit_kb)
+		put(CGROUPS "run/memory.max", "%lu",
+		    get(CGROUPS "run/memory.current") + w->limit_kb * 1024UL);
+}
+
+static void run_in_child(const struct workload *w, bool floor, bool trace, double seconds)
+{
+	static const char * const counters[] = {
+		"vma_lock_success", "vma_lock_abort", "vma_lock_retry",
+		"vma_lock_retry_hard", "vma_lock_fallback", "pgmajfault",
+	};
+	const size_t nr_counters = sizeof(counters) / sizeof(*counters);
 	const char *how = trace ? "trace" : floor ? "floor" : "own";
-	long retry, hard, fallback;
+	long before[nr_counters], after[nr_counters];
 	pid_t burner[8], child = 0;
 	uint64_t t0, t1;
 
@@ -433,23 +647,27 @@ static void run_in_child(enum kind kind, bool floor, bool trace, double seconds)
 	atomic_store(&sh->go, false);
 	atomic_store(&sh->stop, false);
 	atomic_store(&sh->burn, false);
-	idle_faulters = kind == E1I;
-	if (kind == E1I)
+	low = w->low;
+	if (low != SAME)
 		make_burners(burner);
+	enter_cgroups(w);
 
 	if (trace)
 		trace_on();
-	map_region(kind);
+	map_region(w);
 	if (floor) {
 		/*
 		 * The faults are the child's. Fork leaves it what it does not
-		 * need from us, and us the region to work on.
+		 * need from us, and us the region to work on. A userfaultfd
+		 * does not outlive it.
 		 */
 		child = fork();
 		if (child < 0)
 			die("fork");
 		if (!child) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			if (w->region == UFFD)
+				map_region(w);
 			start_faulters();
 			join_faulters();
 			_exit(0);
@@ -459,34 +677,33 @@ static void run_in_child(enum kind kind, bool floor, bool trace, double seconds)
 	} else {
 		start_faulters();
 	}
-	retry = vmstat("vma_lock_retry");
-	hard = vmstat("vma_lock_retry_hard");
-	fallback = vmstat("vma_lock_fallback");
+	limit_memory(w);
+	for (size_t i = 0; i < nr_counters; i++)
+		before[i] = vmstat(counters[i]);
 	atomic_store(&sh->go, true);
 	usleep(200000);
 	atomic_store(&sh->burn, true);
 	t0 = now_ns();
-	writer(kind, seconds);
+	writer(w, seconds);
 	t1 = now_ns();
 	atomic_store(&sh->stop, true);
-	if (kind == E1I)
+	if (low != SAME)
 		for (int i = 0; i < nr_cpus; i++) {
 			kill(burner[i], SIGKILL);
 			waitpid(burner[i], NULL, 0);
 		}
 	if (trace)
 		trace_off();
-	retry = vmstat("vma_lock_retry") - retry;
-	hard = vmstat("vma_lock_retry_hard") - hard;
-	fallback = vmstat("vma_lock_fallback") - fallback;
+	for (size_t i = 0; i < nr_counters; i++)
+		after[i] = vmstat(counters[i]);
 	if (floor)
 		waitpid(child, NULL, 0);
 	else
 		join_faulters();
 	/* The faults of the 200 ms before count, too. */
-	report(kind, how, seconds, (t1 - t0) / 1e9 + 0.2);
-	printf(" vma_lock_retry=%ld vma_lock_retry_hard=%ld vma_lock_fallback=%ld",
-	       retry, hard, fallback);
+	report(w, how, seconds, (t1 - t0) / 1e9 + 0.2);
+	for (size_t i = 0; i < nr_counters; i++)
+		printf(" %s=%ld", counters[i], after[i] - before[i]);
 	if (trace)
 		trace_report(t0 / 1e9, t1 / 1e9);
 	printf("\n");
@@ -494,7 +711,7 @@ static void run_in_child(enum kind kind, bool floor, bool trace, double seconds)
 }
 
 /* A process of its own for each run: no VMA or thread is left from the last. */
-static void run(enum kind kind, bool floor, bool trace, double seconds)
+static void run(const struct workload *w, bool floor, bool trace, double seconds)
 {
 	int status;
 	pid_t pid;
@@ -504,36 +721,42 @@ static void run(enum kind kind, bool floor, bool trace, double seconds)
 	if (pid < 0)
 		die("fork");
 	if (!pid) {
-		run_in_child(kind, floor, trace, seconds);
+		run_in_child(w, floor, trace, seconds);
 		exit(0);
 	}
 	next_region++;
 	if (waitpid(pid, &status, 0) != pid || status) {
 		printf("contend: the run of %s ended with status %x\n",
-		       kind_name[kind], status);
+		       w->name, status);
 		exit(1);
 	}
+	/* A dead thread may still be leaving. */
+	for (int i = 0; i < 100 && rmdir(CGROUPS "run") && errno == EBUSY; i++)
+		usleep(10000);
+	for (int i = 0; i < 100 && rmdir(CGROUPS "low") && errno == EBUSY; i++)
+		usleep(10000);
+}
+
+static bool wanted(const struct workload *w, int nr, char **names)
+{
+	bool ret = !nr && w->usual;
+
+	for (int i = 0; i < nr; i++)
+		ret |= !strcmp(names[i], w->name);
+	return ret;
 }
 
 int main(int argc, char **argv)
 {
 	bool is_long = argc > 1 && !strcmp(argv[1], "long");
+	bool floors = is_long || (argc > 2 && !strcmp(argv[2], "floors"));
 	double unit = is_long ? 10 : 3;
 
-	struct timespec res;
-
+	argv += 1 + (argc > 1) + (argc > 2 && !strcmp(argv[2], "floors"));
+	for (argc = 0; argv[argc]; argc++)
+		;
 	setvbuf(stdout, NULL, _IOFBF, 65536);
-	/*
-	 * A clock that ticks in milliseconds would measure nothing. The good one
-	 * takes a second or two to be calibrated.
-	 */
-	for (int i = 0; ; i++, usleep(100000)) {
-		if (!clock_getres(CLOCK_MONOTONIC, &res) && !res.tv_sec &&
-		    res.tv_nsec <= 1000)
-			break;
-		if (i == 200)
-			die("no high-resolution timers in this guest");
-	}
+	wait_for_clock();
 	page_size = sysconf(_SC_PAGESIZE);
 	nr_cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	if (nr_cpus > 8)
@@ -544,19 +767,21 @@ int main(int argc, char **argv)
 		die("mmap");
 	memset(sh, 0, sizeof(*sh));
 	put("/sys/block/nullb0/queue/read_ahead_kb", "0");
+	mount_cgroups();
 
-	for (int k = 0; k < NR_KINDS; k++) {
-		bool wanted = argc < 3;
-
-		for (int i = 2; i < argc; i++)
-			wanted |= !strcmp(argv[i], kind_name[k]);
-		if (!wanted)
-			continue;
+	for (size_t k = 0; k < NR_WORKLOADS; k++) {
+		const struct workload *w = &workloads[k];
 		/* Stalls of seconds are rare enough to need a longer look. */
-		run(k, false, false, k == E1I ? 2 * unit : unit);
-		if (is_long || k == E1I)
-			run(k, true, false, k == E1I && is_long ? 2 * unit : unit);
-		run(k, false, true, is_long ? 2 : 1.5);
+		double seconds = w->low != SAME ? 2 * unit : unit;
+
+		if (!wanted(w, argc, argv))
+			continue;
+		if (w->region == SWAPPED)
+			make_swap(DELAY_MS);
+		run(w, false, false, seconds);
+		if (floors || (w->low == IDLE && w->region == COLD))
+			run(w, true, false, w->low != SAME && is_long ? seconds : unit);
+		run(w, false, true, is_long ? 2 : 1.5);
 	}
 	return 0;
 }

@@ -11,10 +11,14 @@ arch_env "$arch"
 out=$build/out/$arch-$flavour-$tree
 [ -e "$out/.vfr-complete" ] || die "no kernel in $out: make it first"
 src=$build/linux
-[ "$tree" = series ] || src=$build/base
+[ "$tree" != base ] || src=$build/base
 
-id=$(find guest scripts/guest.sh tests/kselftests -type f ! -name '*.o' -exec sha256sum {} + | sort |
-	cat - "$out/.vfr-complete" | sha256sum)
+# The programs of the series' selftests are in base's, too.
+id=$({
+	find guest scripts/guest.sh tests/kselftest* -type f ! -name '*.o' -exec sha256sum {} + | sort
+	cat "$out/.vfr-complete"
+	[ "$flavour$tree" != debugbase ] || cat "$build"/linux/tools/testing/selftests/mm/*.[ch]
+} | sha256sum)
 if [ -f "$out/initramfs.gz" ] && [ "$(cat "$out/initramfs.id" 2>/dev/null)" = "$id" ]; then
 	echo "up to date"
 	exit 0
@@ -32,12 +36,15 @@ for c in guest/*.c; do
 done
 [ "$arch" != x86_64 ] || cp /bin/busybox "$tmp/root/bin/sh"
 
-# The kernel's own selftests, which the series' kernel runs.
-if [ "$flavour$tree" = debugseries ] && [ -z "${NO_KSELFTESTS:-}" ]; then
+# The kernel's own selftests. Base gets those of the series that must fail there.
+list=tests/kselftests
+[ "$tree" = series ] || list=tests/kselftest-base-fails
+if [ "$flavour" = debug ] && [ -z "${NO_KSELFTESTS:-}" ]; then
 	make -s -C "$src" O="/vfr/$out" ARCH="$KARCH" CROSS_COMPILE="$CROSS" headers
 	mkdir -p "$tmp/kselftest"
-	for name in $(sed -n 's/#.*//; s/^[^:]*: *\([^ ]*\).*/\1/p' tests/kselftests | sort -u); do
-		make -s -C "$src/tools/testing/selftests/mm" O="/vfr/$out" OUTPUT="/vfr/$tmp/kselftest" \
+	for name in $(sed -n 's/#.*//; s/^[^:]*: *\([^ :]*\).*/\1/p' "$list" | sort -u); do
+		make -s -C "$build/linux/tools/testing/selftests/mm" O="/vfr/$out" \
+			OUTPUT="/vfr/$tmp/kselftest" \
 			KHDR_INCLUDES="-isystem /vfr/$out/usr/include" ARCH="$KARCH" \
 			CROSS_COMPILE="$CROSS" CC="${CROSS}gcc" LDFLAGS=-static \
 			"/vfr/$tmp/kselftest/$name"
@@ -50,6 +57,20 @@ cp -r guest/driver guest/vfr.h "$tmp"
 make -s -C "$src" O="/vfr/$out" ARCH="$KARCH" CROSS_COMPILE="$CROSS" \
 	M="/vfr/$tmp/driver" modules
 cp "$tmp/driver/vfr.ko" "$tmp/root/modules"
+
+# For thrash: an empty ext4 file system of 960 MiB, but for its blocks of zeroes.
+if [ "$flavour" = perf ]; then
+	truncate -s 960M "$tmp/fs"
+	mke2fs -q -F -t ext4 -b 4096 -O ^has_journal -m 0 -E lazy_itable_init=1,nodiscard "$tmp/fs"
+	python3 - "$tmp/fs" > "$tmp/root/fs.blocks" <<-'EOF'
+		import struct, sys
+		with open(sys.argv[1], "rb") as f:
+		    for nr, block in enumerate(iter(lambda: f.read(4096), b"")):
+		        if any(block):
+		            sys.stdout.buffer.write(struct.pack("=I", nr) + block)
+	EOF
+	rm "$tmp/fs"
+fi
 
 (cd "$tmp/root" && find . | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet --reproducible) |
 	gzip -1n > "$out/initramfs.gz.tmp"

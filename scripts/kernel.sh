@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Configure and build one kernel. Runs in the build root.
 #	kernel.sh BUILD ARCH FLAVOUR TREE
-# FLAVOUR: perf (for figures) or debug (for tests); TREE: base or series.
+# FLAVOUR: perf (for figures) or debug (for tests); TREE: base, series, or the name of
+# an experiment, which BUILD/linux holds then.
 # Leaves BUILD/out/ARCH-FLAVOUR-TREE with the image, the modules' symbols and
 # .vfr-complete, which says what it was built from. Warnings are in warnings.log,
 # the time of the last build in build.seconds.
@@ -10,11 +11,8 @@ set -eu
 . scripts/lib.sh
 build=$1 arch=$2 flavour=$3 tree=$4
 arch_env "$arch"
-case $tree in
-base) src=$build/base ;;
-series) src=$build/linux ;;
-*) die "no tree '$tree'" ;;
-esac
+src=$build/linux
+[ "$tree" != base ] || src=$build/base
 out=$build/out/$arch-$flavour-$tree
 fragments="config/common.config config/$flavour.config config/$arch.config"
 [ ! -f "config/$flavour-$arch.config" ] || fragments="$fragments config/$flavour-$arch.config"
@@ -25,7 +23,7 @@ fragments="config/common.config config/$flavour.config config/$arch.config"
 # What the result depends on: the sources, the configuration, the compiler.
 export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
 id=$({
-	if [ "$tree" = series ]; then
+	if [ "$tree" != base ]; then
 		git -C "$src" rev-parse 'HEAD^{tree}'
 		git -C "$src" diff HEAD
 		git -C "$src" ls-files -o --exclude-standard

@@ -33,7 +33,7 @@ id=$({
 id=${id%% *}
 mkdir -p "$out"
 if [ "$(cat "$out/mm/.id" 2>/dev/null)" != "$id" ]; then
-	rm -rf "$out/mm" "$out/src" "$out/headers" "$out/obj"
+	rm -rf "$out/mm" "$out/mm.tmp" "$out/src" "$out/headers" "$out/obj"
 	mkdir -p "$out/src" "$out/obj" "$out/headers"
 	files | (cd "$src" && tar -c -T -) | tar -C "$out/src" -x
 	make -s -C "$src" O="/vfr/$out/headers" ARCH="$KARCH" headers_install \

@@ -18,29 +18,36 @@ are listed, but are no differences.
 The result is the TAP: that of run_vmtests.sh, a line a program, and that of each program.
 A test passed, failed, was skipped, or is missing; a program that did not end because its
 guest was lost (panic, hang, silence, no end, QEMU lost, too few results: all told apart)
-is "lost", and what it had not run yet is missing. A complaint of the kernel is a failure
-of the test "(kernel)". A category in which any test differs is run --repeat times more on
-both kernels (3), and then a test that differs is
+is "lost", and what it had not run yet is missing. Each complaint of the kernel is a
+failed test of "(kernel)". A category in which any test differs is run --repeat times more
+on both kernels (3), and then a test that differs is
 
     new failure    worse (pass, skip, fail, none) than in any run on base in half or more of
-                   the runs on series; or passed in no run there, and in most on base
+                   the runs on series; or passed in no run there, and in most on base; or
+                   failed under a name that base never has; or a complaint of the kernel
+                   that base never makes, however rare
     missing        as that, without any result in half or more
     fixed          on base worse in half or more of the runs, and passed in all on series
     changed        one that passes on neither, otherwise than before, but not worse
     flaky          none of these: the counts of passes on both are given
 
 A guest lost before it said a word of a test says nothing of that test: it is booted again,
-BOOTS times at most, and such boots are counted beside the table, for either kernel.
+BOOTS times at most, and such boots are counted beside the table, for either kernel. Base
+and series run at the same time, each in a guest of its own. Of the categories that are new
+with the series, tests/kselftest-base-fails says what must fail on the base.
 
 Runs are kept in BUILD/mm-selftests by kernel, programs and the way they are run: one that
 was made is not made again. Leaves the table in BUILD/results/mm-selftests.txt and results/.
 Prints "N passed, N failed, N skipped" of series. Exits with 1 on a new failure, or a missing
-result or a lost guest that base does not have in the same way, or when what it needs is
-not there, which it names.
+result or a lost guest that base does not have in the same way, on a category without any
+result, or when what it needs is not there, which it names.
 """
 import argparse
 import collections
+import concurrent.futures
 import dataclasses
+import fcntl
+import fnmatch
 import hashlib
 import json
 import os
@@ -51,6 +58,7 @@ import sys
 import time
 
 import guest
+import test
 
 # Kernels' flavours: config/FLAVOUR.config.
 FLAVOURS = {"x86_64": "mm", "arm64": "mm-arm64"}
@@ -59,7 +67,8 @@ SLOW = {"cow", "gup_test", "hmm", "hugetlb", "hugevm", "ksm_numa", "memory-failu
         "migration", "page_frag", "pkey", "rmap", "soft_dirty", "thp", "vmalloc"}
 # Those that skip without a second NUMA node.
 TWO_NODES = {"ksm_numa", "migration", "rmap"}
-KUNIT = ["list-test", "slub_kunit", "usercopy_kunit"]
+KUNIT = {"x86_64": ["list-test", "slub_kunit", "usercopy_kunit"],
+         "arm64": ["list-test", "slub_kunit", "usercopy_kunit", "lazy_mmu_mode_kunit"]}
 # The guest's disks, empty at first, and their sizes.
 DISKS = {"work": 2 << 30, "swap": 1 << 30}
 # Seconds for a category, and without any output, on slow emulated CPUs of a busy machine.
@@ -69,10 +78,13 @@ LIMIT, SILENCE = 5400, 300
 BOOTS = 3
 
 TOP = re.compile(r"^(ok|not ok) \d+ (.*?)(?: # (SKIP|exit=\d+).*)?$")
-SUB = re.compile(r"^#[# ]* (ok|not ok) \d+ ?(?:- )?(.*?)(?:\s*# ([A-Z]+)\b.*)?$")
+SUB = re.compile(r"^#[# ]* (ok|not ok) \d+ ?(?:- )?(.*?)(?:\s*# ([A-Z]+)\b *([^(]*?) *(?:\(.*)?)?$")
 VMALLOC = re.compile(r"Summary: (\w+) passed: \d+ failed: (\d+)")
-# What a program puts into a test's name and is not the same each time.
-VARIES = re.compile(r"(?<=child with )\d+(?=MB)")
+# What is in a program's or a test's name and is not the same each time.
+VARIES = re.compile(r"(?<=child with )\d+(?=MB)|(?<=/tmp/xfs_dir_)\w+|(?<=, iter )\d+")
+# In a complaint of the kernel: times, CPUs, tasks, addresses, offsets.
+VARIES_COMPLAINT = re.compile(r"^\[[^]]*\] *|\b(?:CPU|PID|pid)[:#] ?\d+|\b[\w./-]+/\d+\b|"
+                              r"\b[0-9a-f]{8,}\b|\+?0x[0-9a-f]+(?:/0x[0-9a-f]+)?|\d+")
 RUNNING = re.compile(r"^# running (?:bash )?(?:\./)?(.*)$")
 
 
@@ -102,13 +114,14 @@ def parse(output):
 
     for line in output.splitlines():
         if m := RUNNING.match(line):
-            program, inner = m[1], {}
+            program, inner = VARIES.sub("*", m[1]), {}
         elif m := TOP.match(line):
             outcome = "fail" if m[1] != "ok" else "skip" if m[3] == "SKIP" else "pass"
-            put(tests, m[2], {"": outcome, **inner})
+            put(tests, VARIES.sub("*", m[2]), {"": outcome, **inner})
             program, inner, ended = None, {}, ended + 1
         elif m := SUB.match(line):
-            put(inner, VARIES.sub("*", m[2]) or "?", "fail" if m[1] != "ok" else
+            # ksft_test_result_skip() has the name behind the mark.
+            put(inner, VARIES.sub("*", m[2] or m[4] or "?"), "fail" if m[1] != "ok" else
                 {"SKIP": "skip", "XFAIL": "xfail"}.get(m[3], "pass"))
         elif m := re.match(r"^1\.\.(\d+)$", line):
             plan = int(m[1])
@@ -149,6 +162,12 @@ class Suite:
                     for tree in ("base", "series")}
         self.share = {tree: f"{build}/out/mm-{arch}/{tree}" for tree in self.out}
         self.share_id = {}
+        # What else a run depends on.
+        facts = guest.arch_facts(arch)
+        with open(guest.__file__, encoding="utf-8") as f:
+            self.how = (sorted(facts.items()), f.read(), subprocess.run(
+                [facts["QEMU"].split()[0], "--version"], capture_output=True, text=True,
+                check=True).stdout)
         for tree in self.out:
             if not os.path.exists(f"{self.share[tree]}/.id"):
                 sys.exit(f"mm-selftests: no programs in {self.share[tree]}: "
@@ -177,11 +196,14 @@ class Suite:
             for node in (0, 1):
                 how["extra"] += ["-object", f"memory-backend-ram,size=2G,id=m{node}", "-numa",
                                  f"node,memdev=m{node},cpus={2 * node}-{2 * node + 1}"]
-        return [category, *(KUNIT if category == "kunit" else ["-d"])], how
+        return [category, *(KUNIT[self.arch] if category == "kunit" else ["-d"])], how
 
     def boot(self, tree, category, log, key):
         """Run a category in a guest of its own. Leaves LOG.console, .result, .qemu, .json."""
         os.makedirs(os.path.dirname(log), exist_ok=True)
+        # What it said of an earlier run must not speak for this one.
+        if os.path.exists(f"{log}.json"):
+            os.unlink(f"{log}.json")
         for name, size in DISKS.items():
             with open(f"{log}.{name}", "wb") as f:
                 f.truncate(size)
@@ -204,7 +226,7 @@ class Suite:
     def run(self, tree, category, number):
         """The NUMBERth run of a category on a kernel: (Run, whether it was made now)."""
         log = f"{self.build}/mm-selftests/{self.arch}-{tree}/{category}.{number}"
-        key = hashlib.sha256(repr((self.share_id[tree], self.plan(tree, category, "")))
+        key = hashlib.sha256(repr((self.share_id[tree], self.plan(tree, category, ""), self.how))
                              .encode()).hexdigest()
         kept = load(f"{log}.json")
         # A lost QEMU says nothing of the kernel: not kept.
@@ -214,17 +236,20 @@ class Suite:
         verdict, reason = kept["verdict"], kept["reason"]
         tests, whole = parse(guest.read_tail(f"{log}.result"))
         console = guest.read_tail(f"{log}.console")
-        complaint = guest.SPLATS.search(console)
+        complaints = [m[0].strip() for text in (console, *(
+            guest.read_tail(f"{log}.lost-boot-{n + 1}.console") for n in range(kept["lost_boots"])))
+            for pattern in (guest.SPLATS, guest.PANIC) for m in pattern.finditer(text)]
         if verdict in ("ok", "failed", "splat"):
             verdict = "complete" if whole else "incomplete"
             reason = "" if whole else f"not all announced results are there ({reason})"
         # These modules tell the kernel's log alone.
         for m in VMALLOC.finditer(console):
             tests.setdefault("test_vmalloc", {"": "pass"})[m[1]] = "fail" if int(m[2]) else "pass"
-        if complaint and not reason:
-            reason = complaint.group(0).strip()
+        if complaints and not reason:
+            reason = complaints[0]
         tests["(guest)"] = {"": "pass" if verdict == "complete" else "lost"}
-        tests["(kernel)"] = {"": "fail" if complaint or verdict == "panic" else "pass"}
+        tests["(kernel)"] = {"": "fail" if complaints else "pass"} | \
+            {VARIES_COMPLAINT.sub("*", c): "fail" for c in complaints}
         return Run(verdict, reason, kept["seconds"], tests, kept["lost_boots"]), fresh
 
 
@@ -291,6 +316,8 @@ def judge(base, series, program, test):
     b, s = ([outcome(r, program, test) for r in runs] for runs in (base, series))
     rank = {"pass": 0, "xfail": 1, "skip": 1, "fail": 2}
     ranks_b, ranks_s = ([rank.get(o, 3) for o in x] for x in (b, s))
+    if "fail" in s and "fail" not in b and (program == "(kernel)" or set(b) == {"missing"}):
+        return "new failure", f"base {' '.join(b)}; series {' '.join(s)}"
     worse = sum(r > max(ranks_b) for r in ranks_s)
     better = sum(r > max(ranks_s) for r in ranks_b)
     passed_b, passed_s = b.count("pass"), s.count("pass")
@@ -327,6 +354,10 @@ class Report:
         for tree, runs in (("base", base), ("series", series)):
             self.lost_boots[tree] += sum(r.lost_boots for r in runs)
         differing = set() if new else set(differ(base, series))
+        if any(not any(not p.startswith("(") for p in r.tests) for r in series):
+            self.words["missing"] += 1
+            self.notes.append(f"missing: {arch} {category}: no result at all: "
+                              f"{series[0].verdict} ({series[0].reason})")
         for program in dict.fromkeys(p for p, _ in names(base + series)):
             one, two = tally(base[0], program), tally(series[0], program)
             verdicts = collections.Counter()
@@ -350,11 +381,17 @@ class Report:
                               "new with the series" if new else
                               ", ".join(f"{n} {w}" for w, n in verdicts.items()) or "same"))
         if new:
+            must_fail = test.of_arch("tests/kselftest-base-fails", arch)
             for p, t in names(base + series):
-                self.apart.append(f"{arch} {category}: {p}: {t or '(itself)'}: base "
-                                  f"{outcome(base[0], p, t)}, series {outcome(series[0], p, t)}")
-                if p != "(guest)" and outcome(series[0], p, t) in ("fail", "lost", "missing"):
+                b, s = outcome(base[0], p, t), outcome(series[0], p, t)
+                self.apart.append(f"{arch} {category}: {p}: {t or '(itself)'}: base {b}, series {s}")
+                # A program that has tests is judged by them.
+                proves = any(fnmatch.fnmatchcase(f"{p}: {t}", m) for m in must_fail)
+                if s in ("fail", "lost", "missing") or (proves and b in ("pass", "missing")) or \
+                        (not proves and b == "fail" and t and s == "pass"):
                     self.words["new failure"] += 1
+                    self.notes.append(f"new failure: {self.apart[-1]}" +
+                                      (", must fail on base" if proves else ""))
 
     def bad(self):
         return sum(self.words[w] for w in ("new failure", "missing"))
@@ -413,15 +450,25 @@ def main():
         else:
             known = [c for c in known if c not in SLOW]
         todo += [(suite, c, c in new) for c in known if not args.only or c in args.only]
+    # Two runs at once would write to the same disks.
+    os.makedirs(f"{args.build}/mm-selftests", exist_ok=True)
+    lock = open(f"{args.build}/mm-selftests/.lock", "w", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        sys.exit("mm-selftests: another run is at work in this clone: wait for its end")
     report = Report()
+    pool = concurrent.futures.ThreadPoolExecutor(2)
     for k, (suite, category, new) in enumerate(todo, 1):
         runs = {"base": [], "series": []}
         for number in range(1, args.repeat + 2):
+            if category == "vma":
+                made = {tree: (vma(args.build, suite.root, tree), True) for tree in runs}
+            else:
+                made = {tree: pool.submit(suite.run, tree, category, number) for tree in runs}
+                made = {tree: future.result() for tree, future in made.items()}
             for tree, done in runs.items():
-                if category == "vma":
-                    run, fresh = vma(args.build, suite.root, tree), True
-                else:
-                    run, fresh = suite.run(tree, category, number)
+                run, fresh = made[tree]
                 done.append(run)
                 say(k, len(todo), start, f"{suite.arch} {category} on {tree}" +
                     (f", again ({number - 1} of {args.repeat})" if number > 1 else ""), run, fresh)

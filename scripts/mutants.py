@@ -12,11 +12,13 @@ time stamp, and the objects named are built anew.)
 
 Each mutant's kernel (x86_64, debug) boots and runs the series' KUnit suite; when that
 passes, the series' kselftest. A mutant is caught when one of them names a failed test
-or when the guest is lost or complains, which is told apart. The series itself must
+or when the guest is lost or complains twice, which is told apart ("lost"); a QEMU that
+is lost catches nothing. The series itself must
 pass both first. What is done is kept in BUILD/results/mutants.json by all that goes into
 it. Prints the table and caught/total, leaves it in BUILD/results/mutants.txt; exits
 non-zero when one survives.
 """
+import fcntl
 import glob
 import hashlib
 import json
@@ -97,7 +99,12 @@ def kselftest(top):
 def judge(top, first):
     """Run one after the other, the expected catcher first, until it is caught."""
     for run in (kselftest, kunit) if first == "kselftest" else (kunit, kselftest):
-        verdict, why, _ = run(top)
+        for _ in range(2):
+            verdict, why, _ = run(top)
+            if verdict != "lost":
+                break
+        if "qemu lost" in why:
+            return "no verdict", why
         if verdict != "pass":
             return verdict, why
     return "survived", ""
@@ -115,13 +122,20 @@ def main():
         sys.exit(f"no such mutant: {' '.join(missing)}; known: " +
                  " ".join(sorted(os.path.basename(p)[:-6] for p in glob.glob("mutants/*.patch"))))
     git = ["git", "-C", linux]
+    # Two runs at once would patch the same tree.
+    lock = open(f"{top}/results/.mutants.lock", "w", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        sys.exit("mutants: another run is at work in this clone: wait for its end")
     subprocess.run([*git, "checkout", "-q", "-f", "--detach", "series"], check=True)
     tree = test.sh(*git, "rev-parse", "HEAD^{tree}").strip()
 
     ident = tree + "".join(
         hashlib.sha256(open(f, "rb").read()).hexdigest() for f in sorted(
-            [*glob.glob("config/*.config"), "scripts/kernel.sh", "scripts/guest.py",
-             "scripts/mutants.py", f"config/{ARCH}.env"]))
+            [*glob.glob("config/*.config"), *glob.glob("guest/**/*.[ch]", recursive=True),
+             "scripts/kernel.sh", "scripts/guest.sh", "scripts/guest.py", "scripts/cc.sh",
+             "scripts/mutants.py", "scripts/test.py", f"config/{ARCH}.env"]))
     done = {}
     if os.path.exists(store):
         with open(store, encoding="utf-8") as f:
@@ -170,7 +184,9 @@ def main():
                 patch(linux, path, "-R")
             stale = objects
         with open(store + ".tmp", "w", encoding="utf-8") as f:
-            json.dump(done, f, indent=1)
+            # What may be the machine's fault is tried again by the next run.
+            json.dump({k: v for k, v in done.items() if v[0] not in ("not built", "no verdict")},
+                      f, indent=1)
         os.replace(store + ".tmp", store)
         note(f"{n} of {len(paths)}, {name}: {' '.join(done[key(path)])[:200]}")
 

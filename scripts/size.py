@@ -71,7 +71,7 @@ CALL = r"(call|bl|blx|brasl|jalr?|auipc)$"	# auipc: the first half of riscv's ca
 JUMP = r"(jmp|b|j|jg|jr|br|bx|b\.n|b\.w)$"
 RETURN = r"(ret|retq|blr)$"
 # vma_end_read(): what tells a success from a retry, which is shorter.
-RELEASE = r"(lock|ldadd|ldxr|ldrex|lr\.w|amoadd|ll\.w|amadd_db|lwarx|laa|asi|cs)"
+RELEASE = r"(lock|ldadd\w*|ldxr|ldrex|lr\.w\S*|amoadd\S*|ll\.w|amadd\S*|lwarx|laal?|asi|csy?)"
 WAY = ("lock_vma_under_rcu", "handle_mm_fault")
 
 
@@ -94,7 +94,7 @@ def success_path(insns):
         here = " ".join([operands, *symbols])
         if stage < len(WAY):
             return stage + bool(re.search(rf"\b{WAY[stage]}\b", here))
-        return stage + (stage == len(WAY) and bool(re.match(RELEASE, mnemonic)))
+        return stage + (stage == len(WAY) and bool(re.fullmatch(RELEASE, mnemonic)))
 
     seen, heap = set(), [(1, 0, 0)]
     while heap:

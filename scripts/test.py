@@ -327,6 +327,8 @@ def lint(build, arch, tree):
              (arch == DRIVERS or not f.startswith("drivers/")))]
     if arch == DRIVERS:
         objs += [o for o in DRIVER_OBJECTS if o not in objs]
+    # What the series adds is not in the base.
+    objs = [o for o in objs if os.path.exists(f"{src}/{o[:-2]}.c")]
     # An output directory of its own: W=1 must not touch the kernel's.
     lint_out = f"{build}/out/{arch}-lint-{tree}"
     shutil.rmtree(lint_out, ignore_errors=True)
@@ -525,15 +527,39 @@ def kunit(t, build, arch):
     t.add(f"{arch}: KUnit" + (f", {m[1]}" if m else ""), "fail" if bad else "pass", bad)
 
 
+def boot_kselftest(build, arch, tree, line):
+    """A line of tests/kselftests in a guest of its own: what guest.run() says."""
+    program, *args = line.split()
+    out = f"{build}/out/{arch}-debug-{tree}"
+    return guest.run(out, arch, [f"kselftest-{program}", *args],
+                     log=f"{out}/kselftest-{'-'.join([program, *args])}",
+                     append="hugepages=16", timeout=900, silence=900)	# prints at its end
+
+
+def kselftest_on_base(build, arch, line):
+    """The base kernel must fail what is new with the series, and nothing else."""
+    r = boot_kselftest(build, arch, "base", line)
+    got = ktap(r.output)
+    m = re.search(r"^# Totals: .*$", r.output, re.M)
+    if not got or not m or r.verdict not in ("ok", "failed"):
+        return f"{r.verdict} {r.reason}, no totals; see {r.console}"
+    must = {s.partition(": ")[2] for s in of_arch("tests/kselftest-base-fails", arch)
+            if s.partition(": ")[0] == line}
+    wrong = [f"{k} matches no test" for k in sorted(must) if not fnmatch.filter(got, k)]
+    for name, (verdict, _) in got.items():
+        new = any(fnmatch.fnmatchcase(name, k) for k in must)
+        if new and verdict != "fail":
+            wrong.append(f"{name}: {verdict} on base, so it proves nothing")
+        elif not new and verdict == "fail":
+            wrong.append(f"{name}: fails on base, which is not expected")
+    return "\n".join(wrong)
+
+
 def kselftests(t, build, arch):
     """Programs of tools/testing/selftests/mm in the guest, by their own TAP."""
-    out = f"{build}/out/{arch}-debug-series"
     passed, spent, failed = 0, 0.0, False
     for line in sorted(of_arch("tests/kselftests", arch)):
-        program, *args = line.split()
-        log = f"{out}/kselftest-{'-'.join([program, *args])}"
-        r = guest.run(out, arch, [f"kselftest-{program}", *args], log=log,
-                      append="hugepages=16", timeout=900, silence=900)	# prints at its end
+        r = boot_kselftest(build, arch, "series", line)
         m = re.search(r"^# Totals: pass:(\d+) fail:(\d+) .*$", r.output, re.M)
         why = "" if r.verdict == "ok" and m and int(m[1]) and not int(m[2]) else \
             f"{r.verdict} {r.reason}, {m[0] if m else 'no totals'}; see {r.console}\n{r.output[-500:]}"
@@ -555,6 +581,10 @@ def kselftests(t, build, arch):
         failed |= bool(why)
         spent += r.seconds
     t.cell(arch, "kselftest", "FAILED" if failed else f"{passed} passed", spent)
+    if arch == BASE_ARCH:
+        for line in sorted({s.partition(": ")[0] for s in of_arch("tests/kselftest-base-fails", arch)}):
+            t.run(f"{arch}: base fails what is new in kselftest mm/{line}, and nothing else",
+                  kselftest_on_base, build, arch, line)
 
 
 def builds(t, build, arch):

@@ -1,0 +1,357 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only
+"""The evidence: all workloads on all kernels, interleaved, one table, one picture.
+
+    evidence.py BUILD ROUNDS [WORKLOAD...]
+
+The kernels, built before (see the Makefile): base, the series ("hard"), and the
+experiments of experiments/*.patch. A round boots each of them once for each set of
+workloads, every round in another order. With WORKLOADs (e1, e4, ...) only those.
+
+A boot that was made is kept in BUILD/evidence/ by kernel, programs and command
+line, and not made again: an interrupted run goes on where it was. Leaves
+BUILD/results/evidence.json (all samples, and what they were made with),
+evidence.txt, evidence.svg and evidence.png.
+
+Ratios are of the medians' pairs: kernel/base of the same round; the interval is a
+95 % bootstrap one of their median. "worse" and "better" mean that it lies wholly on
+one side of 1. Times of an emulated machine show waiting, not the speed of a CPU.
+"""
+import datetime
+import glob
+import hashlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+import guest
+from measure import NULL_BLK, bootstrap, num, parse, ratios
+
+ARCH = "x86_64"
+# name: (programs and arguments, CPUs, memory, kernel command line)
+CONTEND = ["e1", "e1m", "e1i", "e1w", "e2", "e2l", "e2s", "e3", "e3r", "e6", "e7"]
+THRASH = ["e4", "e4s", "e5", "pf1", "pf2", "pf3"]
+SECONDS = "8"	# of each thrash workload
+SETS = {
+    "contend": (["contend", "quick", "floors"], CONTEND, 2, "2G", NULL_BLK),
+    "thrash": (["thrash", SECONDS], THRASH, 2, "3G", "null_blk.nr_devices=0"),
+    "thrash-up": (["thrash", SECONDS], ["e4", "e4s"], 1, "3G", "null_blk.nr_devices=0"),
+}
+# E4 spreads widely: so often in each boot.
+REPEAT = {"e4": 2, "e4s": 2}
+
+TITLE = {
+    "e1": "E1   mmap+munmap elsewhere in the process",
+    "e1m": "E1m  mmap+munmap next to the faulted VMA, merging with it",
+    "e1i": "E1i  E1 with SCHED_IDLE faults, nice -20 writer, busy CPUs",
+    "e1w": "E1w  the same, but the faults' threads in a cgroup with cpu.weight 1",
+    "e2": "E2   mprotect of a part of the faulted VMA, a file",
+    "e2l": "E2l  the same with 1 MiB of page cache",
+    "e2s": "E2s  the same, anonymous memory in swap",
+    "e3": "E3   fork of 300 VMAs under fault, cold pages",
+    "e3r": "E3r  the same, evicted pages",
+    "e4": "E4   48 threads read 16 MiB each over and over, limit 64 MiB, 1 ms a read",
+    "e4s": "E4s  the same, 10 ms a read",
+    "e4/1": "E4   on one CPU",
+    "e4s/1": "E4s  on one CPU",
+    "e5": "E5   4 threads read 100 MiB of anonymous memory, 2 page it out",
+    "e6": "E6   mmap+touch+munmap while io.max throttles the faults",
+    "e7": "E7   E1i with faults that userfaultfd serves after 20 ms",
+    "pf1": "page_fault1, anonymous (nothing to wait for)",
+    "pf2": "page_fault2, private file",
+    "pf3": "page_fault3, shared file",
+}
+# how it was run, key, name, better is: -1 less, +1 more, 0 neither
+WRITER = [
+    ("own", "w_mean_us", "writer mean us", -1),
+    ("own", "w_p50_us", "writer p50 us", -1),
+    ("own", "w_p99_us", "writer p99 us", -1),
+    ("own", "w_max_us", "writer max us", -1),
+    ("own", "stalled_ms", "writer stalled (>10 ms) ms", -1),
+    ("own", "f_p50_us", "fault p50 us", -1),
+    ("own", "f_p99_us", "fault p99 us", -1),
+    ("own", "faults_s", "faults/s", +1),
+    ("trace", "rd_per_fault", "mmap_lock reads/fault", -1),
+    ("trace", "rd_wait_ms", "mmap_lock read wait ms", -1),
+    ("trace", "wr_wait_ms", "mmap_lock write wait ms", -1),
+    ("own", "lost_per_fault", "reads lost to eviction/fault", 0),
+    ("own", "abort_per_fault", "failed VMA look-ups/fault", 0),
+]
+E4_ROWS = [
+    ("own", "rounds_s", "rounds/s", +1),
+    ("own", "mb_round", "MiB read/round", -1),
+    ("own", "refault_round", "refaults/round", -1),
+    ("own", "scan_round", "pgscan_direct/round", 0),
+    ("own", "maj_round", "pgmajfault/round", 0),
+]
+ROWS = {
+    **{w: WRITER for w in CONTEND},
+    **{w: E4_ROWS for w in ("e4", "e4s", "e4/1", "e4s/1")},
+    "e5": [("own", "passes_s", "passes/s", +1), ("own", "pswpin", "pages swapped in", 0)],
+    **{w: [("1t", "faults_s", "faults/s, 1 thread", +1), ("2t", "faults_s", "faults/s, 2 threads", +1)]
+       for w in ("pf1", "pf2", "pf3")},
+}
+
+
+def experiments():
+    return sorted(os.path.basename(p)[:-6] for p in glob.glob("experiments/*.patch"))
+
+
+def kernels(build):
+    """{name: output directory}, in the order of the table."""
+    out = {"base": f"{build}/out/{ARCH}-perf-base"}
+    out |= {n: f"{build}/exp/out/{ARCH}-perf-{n}" for n in experiments()}
+    out["hard"] = f"{build}/out/{ARCH}-perf-series"
+    return out
+
+
+def read(path):
+    with open(path, encoding="utf-8") as f:
+        return f.read()
+
+
+class Boots:
+    """Boots, made or kept."""
+
+    def __init__(self, build, accel):
+        self.build, self.accel = build, accel
+        self.out = kernels(build)
+        for name, out in self.out.items():
+            if not os.path.exists(f"{out}/initramfs.id"):
+                sys.exit(f"evidence: no kernel {name} in {out}: make evidence makes it")
+
+    def line(self, kernel, which, wanted):
+        """(program, what guest.run() gets by name) of a set."""
+        program, workloads, cpus, memory, append = SETS[which]
+        chosen = [w for w in workloads if not wanted or w in wanted for _ in range(REPEAT.get(w, 1))]
+        return [*program, *chosen] if chosen else None, \
+            {"append": append, "cpus": cpus, "memory": memory, "accel": self.accel}
+
+    def run(self, kernel, which, number, wanted):
+        """({(workload, how): [sample, ...]}, whether it was made now, host's load)."""
+        program, how = self.line(kernel, which, wanted)
+        out = self.out[kernel]
+        key = hashlib.sha256(repr((read(f"{out}/.vfr-complete"), read(f"{out}/initramfs.id"),
+                                   program, how)).encode()).hexdigest()
+        log = f"{self.build}/evidence/{which}-{'-'.join(wanted) or 'all'}/{kernel}.{number}"
+        os.makedirs(os.path.dirname(log), exist_ok=True)
+        if os.path.exists(f"{log}.json"):
+            kept = json.loads(read(f"{log}.json"))
+            if kept["key"] == key:
+                return parse_all(kept["output"], which), False, kept["load"]
+        load = os.getloadavg()[0]
+        r = guest.run(out, ARCH, program, log=log, timeout=1200, silence=300, **how)
+        if r.verdict != "ok":
+            sys.exit(f"{which} on {kernel}, round {number + 1}: {r.verdict}: {r.reason}; "
+                     f"console: {r.console}\n{r.output}")
+        with open(f"{log}.tmp", "w", encoding="utf-8") as f:
+            json.dump({"key": key, "output": r.output, "seconds": r.seconds, "load": load}, f)
+        os.rename(f"{log}.tmp", f"{log}.json")
+        return parse_all(r.output, which), True, load
+
+
+def parse_all(output, which):
+    """The samples of a boot: a list for each (workload, how)."""
+    found = {}
+    for line in output.splitlines():
+        if not line.startswith("R "):
+            continue
+        if which == "contend":
+            (key, s), = parse(line).items()
+            s["lost_per_fault"] = max(0.0, s["pgmajfault"] / s["faults"] - 1)
+            s["abort_per_fault"] = s["vma_lock_abort"] / s["faults"]
+        else:
+            kv = dict(word.split("=", 1) for word in line.split()[1:])
+            w, how = kv.pop("w"), kv.pop("how")
+            key = w + ("/1" if which == "thrash-up" else ""), how
+            s = {k: float(v) for k, v in kv.items()}
+            if "rounds_s" in s:
+                n = s["rounds_s"] * s["took"]
+                s["refault_round"] = s["workingset_refault_file"] / n
+                s["scan_round"] = s["pgscan_direct"] / n
+                s["maj_round"] = s["pgmajfault"] / n
+        found.setdefault(key, []).append(s)
+    return found
+
+
+def table(samples, names):
+    """The lines of the table, and {(workload, key, kernel): (median, ratio to base or None)};
+    a ratio is (median, low, high)."""
+    lines, facts = [], {}
+    for w, title in TITLE.items():
+        rows = [r for r in ROWS[w] if (w, r[0]) in samples["base"]]
+        if not rows:
+            continue
+        lines += ["", title, "  " + " " * 28 + "".join(f"{n:>11}" for n in names) +
+                  "  hard/base (95 % interval)"]
+        for how, key, label, better in rows:
+            v = {n: [s[key] for s in samples[n][w, how]] for n in names}
+            for n in names:
+                r = ratios(v["base"], v[n])
+                facts[w, key, n] = (statistics.median(v[n]),
+                                    (statistics.median(r), *bootstrap(r)) if r else None)
+                if how != "own":
+                    facts[w, f"{how} {key}", n] = facts[w, key, n]
+            for other in names[1:-1]:
+                r = ratios(v[other], v["hard"])
+                if r:
+                    facts[w, key, "hard", other] = (statistics.median(r), *bootstrap(r))
+            ratio, mark = facts[w, key, "hard"][1], ""
+            if ratio and better:
+                lo, hi = ratio[1:]
+                mark = " worse" if (lo > 1 if better < 0 else hi < 1) else \
+                    " better" if (hi < 1 if better < 0 else lo > 1) else ""
+            lines.append(f"  {label:<28}" + "".join(f"{num(facts[w, key, n][0]):>11}" for n in names) +
+                         (f"  {ratio[0]:.3g} [{ratio[1]:.3g}, {ratio[2]:.3g}]{mark}" if ratio else "  -"))
+        floor = [s for n in names for s in samples[n].get((w, "floor"), [])]
+        if floor:
+            for key in ("w_mean_us", "w_p50_us", "stalled_ms"):
+                facts[w, key, "floor"] = statistics.median(s[key] for s in floor), None
+            lines.append(f"  floor, the faults in another process: writer mean "
+                         f"{num(facts[w, 'w_mean_us', 'floor'][0])} us, p50 "
+                         f"{num(facts[w, 'w_p50_us', 'floor'][0])} us, stalled "
+                         f"{num(facts[w, 'stalled_ms', 'floor'][0])} ms")
+    return lines, facts
+
+
+def targets(facts, names):
+    """What the series promises of these figures: (text, kept) each."""
+    out = []
+
+    def value(w, key, kernel="hard"):
+        return facts[w, key, kernel][0]
+
+    def at_most(text, got, limit):
+        out.append((f"{text}: {num(got)}, limit {num(limit)}", got <= limit))
+
+    def no_worse(w, key, text, better, other="base", how="own"):
+        key = key if how == "own" else f"{how} {key}"
+        if (w, key, "hard") not in facts or other not in names:
+            return
+        med, lo, hi = facts[w, key, "hard", other] if other != "base" else facts[w, key, "hard"][1]
+        out.append((f"{text}: ratio {med:.3g} [{lo:.3g}, {hi:.3g}]", lo <= 1 if better < 0 else hi >= 1))
+
+    if ("e1i", "w_mean_us", "floor") in facts:
+        for key, text in (("w_mean_us", "mean"), ("stalled_ms", "stalled ms")):
+            at_most(f"E1i writer's {text} <= 1/10 of base", value("e1i", key), value("e1i", key, "base") / 10)
+        at_most("E1i writer's mean <= 1.5 of the floor", value("e1i", "w_mean_us"),
+                1.5 * value("e1i", "w_mean_us", "floor"))
+        at_most("E1i writer's stalled ms <= 1.5 of the floor's and 1 % of the run",
+                value("e1i", "stalled_ms"), 1.5 * value("e1i", "stalled_ms", "floor") + 60)
+    if ("e2", "w_p50_us", "hold") in facts:
+        at_most("E2 writer's p50 <= 1/50 of hold", value("e2", "w_p50_us"), value("e2", "w_p50_us", "hold") / 50)
+    no_worse("e2", "w_p50_us", "E2 writer's p50 no worse than base", -1)
+    no_worse("e5", "passes_s", "E5 passes/s no less than base", +1)
+    for w in ("e1", "e1m", "e3", "e3r", "e6"):
+        no_worse(w, "w_mean_us", f"{TITLE[w][:4].strip()} writer's mean no worse than base", -1)
+    for w in ("e4", "e4s", "e4/1", "e4s/1"):
+        for other in ("hold", "allow"):
+            no_worse(w, "rounds_s", f"{w} rounds/s no less than {other}", +1, other)
+    for w in ("pf1", "pf2", "pf3"):
+        for how in ("1t", "2t"):
+            no_worse(w, "faults_s", f"{w} faults/s, {how}, no less than base", +1, how=how)
+    return out
+
+
+def plot(results, samples, names):
+    """The writer's mean wait on each kernel, a log scale."""
+    shown = [w for w in CONTEND if (w, "own") in samples["base"]]
+    data = f"{results}/evidence.dat"
+    with open(data, "w", encoding="utf-8") as f:
+        for name in [*names, "floor"]:
+            for i, w in enumerate(shown):
+                v = [s["w_mean_us"] for n in names for s in samples[n].get((w, "floor"), [])] \
+                    if name == "floor" else [s["w_mean_us"] for s in samples[name][w, "own"]]
+                f.write(f"{i} {w} {statistics.median(v)} {min(v)} {max(v)}\n" if v else "")
+            f.write("\n\n")
+    colours = ["#c44e52", "#8c8c8c", "#ccb974", "#64b5cd", "#4c72b0", "#55a868", "#937860"]
+    width = 0.8 / (len(names) + 1)
+    bars = []
+    for i, name in enumerate([*names, "floor"]):
+        at = f"($1{-0.4 + width * (i + 0.5):+.3f})"
+        bars.append(f"'{data}' index {i} using {at}:3 with boxes lc rgb '{colours[i]}' title '{name}'")
+        bars.append(f"'' index {i} using {at}:3:4:5 with yerrorbars lc rgb '#222222' ps 0 notitle")
+    for term, name in (("svg size 1000,480 font 'sans,13' background 'white'", "evidence.svg"),
+                       ("png size 1000,480", "evidence.png")):
+        script = f"""
+set terminal {term}
+set output '{results}/{name}'
+set title "How long mmap, mprotect or fork take while 32 threads of the process\\nwait for page faults (less is better)"
+set ylabel 'writer, mean time of an operation (us, log scale)'
+set logscale y
+set yrange [10:*]
+set xrange [-0.6:{len(shown) - 0.4}]
+set style fill solid 0.8
+set boxwidth {width:.3f}
+set grid ytics
+set key top right horizontal
+set xtics ({', '.join(f"'{w.upper()}' {i}" for i, w in enumerate(shown))})
+set xlabel "Medians (whiskers: least and most), QEMU/TCG, 2 vCPUs: waiting, not CPU speed"
+set format y '%.0f'
+plot {', '.join(bars)}
+"""
+        subprocess.run(["gnuplot"], input=script, text=True, check=True)
+
+
+def main():
+    if len(sys.argv) < 3 or not sys.argv[2].isdigit() or int(sys.argv[2]) < 1:
+        sys.exit(__doc__)
+    build, rounds, wanted = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+    unknown = set(wanted) - set(CONTEND) - set(THRASH)
+    if unknown:
+        sys.exit(f"evidence: no workload {' '.join(unknown)}; known: {' '.join(CONTEND + THRASH)}")
+    results = f"{build}/results"
+    os.makedirs(results, exist_ok=True)
+    boots = Boots(build, guest.choose_accel(kernels(build)["hard"], ARCH, os.environ.get("ACCEL", "")))
+    names = list(boots.out)
+    samples = {n: {} for n in names}
+    todo = [(r, which, names[(i + r) % len(names)]) for r in range(rounds) for which in SETS
+            for i in range(len(names)) if boots.line("base", which, wanted)[0]]
+    start, made, loads = time.monotonic(), 0, []
+    for k, (r, which, name) in enumerate(todo, 1):
+        found, fresh, load = boots.run(name, which, r, wanted)
+        loads.append(load)
+        for key, s in found.items():
+            samples[name].setdefault(key, []).extend(s)
+        made += fresh
+        took = time.monotonic() - start
+        left = took / made * (len(todo) - k) if made else 0
+        print(f"@ {k} of {len(todo)}, round {r + 1}: {which} on {name}" +
+              (f", {took:.0f} s, about {left / 60:.0f} min left" if fresh else " (kept)"), flush=True)
+
+    lines, facts = table(samples, names)
+    base = read(f"{build}/linux/.git/vfr-base").strip()
+    promised = targets(facts, names)
+    text = "\n".join([
+        f"base {base}, {ARCH}, QEMU/{boots.accel.upper()}; contend: 2 vCPUs, 32 faulting threads, 20 ms a read",
+        f"medians of {rounds} interleaved rounds; ratio = hard/base [95 % interval of its median]",
+        *lines, "",
+        *(("kept:   " if ok else "BROKEN: ") + t for t, ok in promised), "",
+        "Emulated CPUs (TCG): these times show waiting for locks and I/O, not the speed of code."]) + "\n"
+    with open(f"{results}/evidence.txt", "w", encoding="utf-8") as f:
+        f.write(text)
+    with open(f"{results}/evidence.json", "w", encoding="utf-8") as f:
+        json.dump({
+            "when": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "arch": ARCH, "accel": boots.accel, "base": base, "rounds": rounds,
+            "kernels": {n: {"id": read(f"{o}/.vfr-complete").strip(),
+                            "config_sha256": hashlib.sha256(read(f"{o}/.config").encode()).hexdigest()}
+                        for n, o in boots.out.items()},
+            "qemu": {w: guest.qemu_line(boots.out["hard"], ARCH, SETS[w][4], accel=boots.accel,
+                                        cpus=SETS[w][2], memory=SETS[w][3]) for w in SETS},
+            "host": {"cpus": os.cpu_count(), "machine": platform.machine(), "load_before_boots": loads},
+            "samples": {n: {"/".join(k): v for k, v in s.items()} for n, s in samples.items()},
+        }, f, indent=1)
+        f.write("\n")
+    if any((w, "own") in samples["base"] for w in CONTEND):
+        plot(results, samples, names)
+    print(text)
+    sys.exit(0 if all(ok for _, ok in promised) else 3)
+
+
+if __name__ == "__main__":
+    main()
