@@ -81,7 +81,8 @@ TOP = re.compile(r"^(ok|not ok) \d+ (.*?)(?: # (SKIP|exit=\d+).*)?$")
 SUB = re.compile(r"^#[# ]* (ok|not ok) \d+ ?(?:- )?(.*?)(?:\s*# ([A-Z]+)\b *([^(]*?) *(?:\(.*)?)?$")
 VMALLOC = re.compile(r"Summary: (\w+) passed: \d+ failed: (\d+)")
 # What is in a program's or a test's name and is not the same each time.
-VARIES = re.compile(r"(?<=child with )\d+(?=MB)|(?<=/tmp/xfs_dir_)\w+|(?<=, iter )\d+")
+VARIES = re.compile(r"(?<=child with )\d+(?=MB)|(?<=/tmp/xfs_dir_)\w+|(?<=, iter )\d+|"
+                    r"(?<=Extra pages )\d+ \([\d.]+%\)|(?<=extra thread faults )\d+")
 # In a complaint of the kernel: times, CPUs, tasks, addresses, offsets.
 VARIES_COMPLAINT = re.compile(r"^\[[^]]*\] *|\b(?:CPU|PID|pid)[:#] ?\d+|\b[\w./-]+/\d+\b|"
                               r"\b[0-9a-f]{8,}\b|\+?0x[0-9a-f]+(?:/0x[0-9a-f]+)?|\d+")

@@ -236,7 +236,12 @@ def warnings(text):
 
 
 def new_warnings(base, series):
-    return sorted((warnings(series) - warnings(base)).elements())
+    old, new = warnings(base), warnings(series)
+    # What sparse says of its own macros, once for each file, tells nothing of the file.
+    for w in list(new):
+        if w.startswith("builtin:") and w in old:
+            del new[w]
+    return sorted((new - old).elements())
 
 
 def test_kernel_doc(build):
