@@ -16,8 +16,9 @@
  *       writer is at nice -20, and another process keeps every CPU busy
  *  e1w  the same, but the faulting threads are in a cgroup with cpu.weight 1
  *  e2   the writer changes the protection of a part of the faulted VMA
- *  e2l  e2 under a memory limit that leaves the faults a MiB of page cache
- *  e2s  e2 on anonymous memory, swapped out to a slow disk
+ *  e2l  e2 under a memory limit that leaves the faults 3 MiB of page cache
+ *  e2s  e2 on anonymous memory, swapped out to a slow disk (does not get it swapped
+ *       out yet, and says so)
  *  e3   the writer forks; the faulted region consists of 300 VMAs
  *  e3r  e3 under a memory limit: the faults are on pages that were evicted
  *  e6   e1 with the faults throttled by io.max; the writer touches its mapping
@@ -52,6 +53,7 @@
 #define REGION		(4UL << 30)	/* of the disk, a fresh one a run */
 #define ANON_REGION	(96UL << 20)	/* each page is touched once */
 #define WARM_REGION	(16UL << 20)	/* touched over and over */
+#define LIMITED_REGION	(256UL << 20)	/* so that its page tables are small */
 #define NR_VMAS		300
 #define DELAY_MS	20		/* of the disks, and of userfaultfd */
 #define MAX_THREADS	64
@@ -66,7 +68,7 @@ static void protect_op(const struct workload *w, int fd);
 static void fork_op(const struct workload *w, int fd);
 static void touch_op(const struct workload *w, int fd);
 
-enum region { COLD, MANY, WARM_MANY, SWAPPED, UFFD };
+enum region { COLD, LIMITED, MANY, WARM_MANY, SWAPPED, UFFD };
 enum low { SAME, IDLE, WEIGHT };	/* the priority of the faulting threads */
 
 static const struct workload {
@@ -83,7 +85,7 @@ static const struct workload {
 	{ "e1i", COLD, map_op, .low = IDLE, .usual = true },
 	{ "e1w", COLD, map_op, .low = WEIGHT },
 	{ "e2", COLD, protect_op, .usual = true },
-	{ "e2l", COLD, protect_op, .limit_kb = 1024 },
+	{ "e2l", LIMITED, protect_op, .limit_kb = 3072 },
 	{ "e2s", SWAPPED, protect_op, .usual = false },
 	{ "e3", MANY, fork_op, .usual = false },
 	{ "e3r", WARM_MANY, fork_op, .limit_kb = 4096 },
@@ -259,16 +261,23 @@ static void map_swapped(void)
 	if (faulted == MAP_FAILED || madvise(faulted, region_size, MADV_NOHUGEPAGE))
 		die("mmap");
 	memset(faulted, 1, region_size);
-	/* What is under writeback stays in the swap cache until the next try. */
 	for (int try = 0; try < 100; try++) {
+		size_t cached = 0;
+
 		if (madvise(faulted, region_size, MADV_PAGEOUT))
 			die("MADV_PAGEOUT");
+		/*
+		 * What has been written, but is in the swap cache yet, has to be
+		 * mapped from there for MADV_PAGEOUT to find it again.
+		 */
 		for (i = 0; i < region_size; i += page_size)
-			if (mincore(faulted + i, page_size, &vec) || (vec & 1))
-				break;
-		if (i >= region_size)
+			if (mincore(faulted + i, page_size, &vec) || (vec & 1)) {
+				(void)*(volatile char *)(faulted + i);
+				cached++;
+			}
+		if (!cached)
 			return;
-		usleep(100000);
+		usleep(50000);
 	}
 	die("the memory does not get swapped out");
 }
@@ -294,7 +303,7 @@ static void map_disk(const struct workload *w)
 	if (w->op != merge_op && madvise(faulted, region_size, MADV_RANDOM))
 		die("MADV_RANDOM");
 	close(fd);
-	if (w->region == COLD)
+	if (w->region == COLD || w->region == LIMITED)
 		return;
 	/* Every other piece has a flag more: so they do not merge. */
 	for (int i = 0; i < NR_VMAS; i += 2) {
@@ -308,7 +317,8 @@ static void map_disk(const struct workload *w)
 static void map_region(const struct workload *w)
 {
 	region_size = w->region == SWAPPED || w->region == UFFD ? ANON_REGION :
-		      w->region == WARM_MANY ? WARM_REGION : REGION;
+		      w->region == WARM_MANY ? WARM_REGION :
+		      w->region == LIMITED ? LIMITED_REGION : REGION;
 	once = w->region == SWAPPED || w->region == UFFD;
 	if (w->region == SWAPPED)
 		map_swapped();

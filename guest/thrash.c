@@ -17,7 +17,7 @@
  *       one of a file on tmpfs; by 1 and by 2 threads
  *
  * What is read is checked. e4 wants a memory of 3 GiB, and /fs.blocks, an empty
- * ext4 file system as scripts/guest.sh leaves it: numbered blocks of 4096 bytes.
+ * ext2 file system as scripts/guest.sh leaves it: numbered blocks of 4096 bytes.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
