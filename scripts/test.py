@@ -564,30 +564,23 @@ def kselftests(t, build, arch):
     """Programs of tools/testing/selftests/mm in the guest, by their own TAP."""
     passed, spent, failed = 0, 0.0, False
     for line in sorted(of_arch("tests/kselftests", arch)):
-        # Swapping out a given page does not always succeed on a busy machine, which
-        # fault-retry fails or skips for: if only tests of swap did, a second run, which
-        # the result tells of.
-        for second in ("", ", at the second run"):
-            r = boot_kselftest(build, arch, "series", line)
-            m = re.search(r"^# Totals: pass:(\d+) fail:(\d+) .*$", r.output, re.M)
-            why = "" if r.verdict == "ok" and m and int(m[1]) and not int(m[2]) else \
-                f"{r.verdict} {r.reason}, {m[0] if m else 'no totals'}; see {r.console}\n{r.output[-500:]}"
-            # kselftest_harness.h puts the name before the mark, ksft_test_result_skip() behind.
-            skipped = {a or b for a, b in
-                       re.findall(r"^ok \d+ (?:([^#\n]+?) *# SKIP|# SKIP ([^(\n]+?) *(?:\(|$))", r.output, re.M)}
-            known = {s.partition(": ")[2] for s in of_arch("tests/kselftest-skips", arch)
-                     if s.partition(": ")[0] == line}
-            ran = set(re.findall(r"^(?:not )?ok \d+ ([^#\n]+?) *$", r.output, re.M))
-            new = sorted(n for n in skipped if not any(fnmatch.fnmatchcase(n, k) for k in known))
-            old = sorted(k for k in known
-                         if fnmatch.filter(ran, k) or not fnmatch.filter(skipped, k))
-            if (new or old) and not why:
-                why = f"skipped, but not in tests/kselftest-skips: {new}; " \
-                    f"in there, but not skipped: {old}"
-            odd = [*re.findall(r"^not ok \d+ (\S+)", r.output, re.M), *new]
-            if not why or old or not odd or not all("swap" in n for n in odd):
-                break
-        t.add(f"{arch}: kselftest mm/{line}" + (f", {m[0][2:]}" if m else "") + second,
+        r = boot_kselftest(build, arch, "series", line)
+        m = re.search(r"^# Totals: pass:(\d+) fail:(\d+) .*$", r.output, re.M)
+        why = "" if r.verdict == "ok" and m and int(m[1]) and not int(m[2]) else \
+            f"{r.verdict} {r.reason}, {m[0] if m else 'no totals'}; see {r.console}\n{r.output[-500:]}"
+        # kselftest_harness.h puts the name before the mark, ksft_test_result_skip() behind.
+        skipped = {a or b for a, b in
+                   re.findall(r"^ok \d+ (?:([^#\n]+?) *# SKIP|# SKIP ([^(\n]+?) *(?:\(|$))", r.output, re.M)}
+        known = {s.partition(": ")[2] for s in of_arch("tests/kselftest-skips", arch)
+                 if s.partition(": ")[0] == line}
+        ran = set(re.findall(r"^(?:not )?ok \d+ ([^#\n]+?) *$", r.output, re.M))
+        new = sorted(n for n in skipped if not any(fnmatch.fnmatchcase(n, k) for k in known))
+        old = sorted(k for k in known
+                     if fnmatch.filter(ran, k) or not fnmatch.filter(skipped, k))
+        if (new or old) and not why:
+            why = f"skipped, but not in tests/kselftest-skips: {new}; " \
+                f"in there, but not skipped: {old}"
+        t.add(f"{arch}: kselftest mm/{line}" + (f", {m[0][2:]}" if m else ""),
               "fail" if why else "pass", why, r.seconds)
         passed += int(m[1]) if m else 0
         failed |= bool(why)
