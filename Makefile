@@ -71,7 +71,10 @@ run-long: measure-long ## the same with longer runs, all floors, PAIRS=10 or so
 EXPERIMENTS = $(patsubst experiments/%.patch,%,$(wildcard experiments/*.patch))
 EXPERIMENT_KERNELS = $(EXPERIMENTS:%=experiment-%)
 
-evidence: STEPS = needs root base trees $(PERF_KERNELS) exp-tree $(EXPERIMENT_KERNELS) compare
+# The real programs, and the image they are in: see scripts/real-image.sh.
+REAL_ID := $(shell cat config/real-packages scripts/real-root.sh | sha256sum | cut -c1-12)
+
+evidence: STEPS = needs root base trees $(PERF_KERNELS) exp-tree $(EXPERIMENT_KERNELS) real-root real-image compare
 evidence: compare ## all workloads on base, series and experiments/ (hours; goes on where it was)
 	@cat $(B)/results/evidence.txt
 	@echo 'The picture: $(B)/results/evidence.svg (and .png); all samples: evidence.json'
@@ -86,6 +89,10 @@ kunit: trees known-archs ## the series' KUnit suite by kunit.py, on UML and in Q
 mutants: STEPS = needs root base trees mutants-tree mutate
 mutants: mutate ## break the series in one place at a time: its own tests must notice
 	@cat $(B)/mutants/results/mutants.txt
+
+variants: STEPS = needs root base trees mutants-tree vary
+variants: vary ## what would be lost without this or that part of the series
+	@cat $(B)/mutants/results/variants.txt
 
 bisectable: STEPS = needs root base trees bisect-tree commits
 bisectable: commits ## build and boot every commit on every ARCH (hours; goes on where it was)
@@ -152,7 +159,13 @@ exp-tree: trees
 experiment-%: exp-tree
 	$(STEP) env AT=$(B)/exp $(IN) scripts/experiment.sh $(B) $*
 
-compare: $(PERF_KERNELS) $(EXPERIMENT_KERNELS)
+real-root: needs
+	$(STEP) scripts/real-root.sh '$(CACHE)/real-root-$(REAL_ID)'
+
+real-image: root real-root
+	$(STEP) $(IN) scripts/real-image.sh $(B) /cache/real-root-$(REAL_ID)
+
+compare: $(PERF_KERNELS) $(EXPERIMENT_KERNELS) real-image
 	$(STEP) $(IN) scripts/evidence.py $(B) $(ROUNDS) $(WORKLOADS)
 
 tests: known-archs $(DEBUG_KERNELS)
@@ -169,6 +182,9 @@ mutants-tree: trees
 
 mutate: mutants-tree
 	$(STEP) env AT=$(B)/mutants $(IN) scripts/mutants.py $(B) $(MUTANTS)
+
+vary: mutants-tree
+	$(STEP) env AT=$(B)/mutants $(IN) scripts/variants.py $(B)
 
 mm-root-%: needs
 	$(STEP) scripts/mm-root.sh $* '$(CACHE)/mm-root-$*-$(MM_ID)'
@@ -187,6 +203,6 @@ mm-compare: known-archs $(MM_ARCH:%=mm-root-%) $(MM_KERNELS) $(MM_ARCH:%=mm-prog
 known-archs:
 	@scripts/archs.sh $(ARCH)
 
-.PHONY: help run run-long evidence exp-tree compare test kunit mutants mutants-tree mutate \
+.PHONY: help run run-long evidence exp-tree real-root real-image compare test kunit mutants mutants-tree mutate variants vary \
 	bisectable bisect-tree commits no-vma-lock size boot tree series clean distclean needs root base \
 	trees measure measure-long tests mm-selftests mm-compare known-archs

@@ -114,7 +114,7 @@ static void jump(int sig)
 }
 
 struct outcome {
-	char attempts[VFR_LOG * 4];
+	char attempts[VFR_LOG * 4 + 40];
 	unsigned long nr, reads;
 	int sig;		/* of the access, or 0 */
 	char byte;		/* what it read */
@@ -147,6 +147,8 @@ static void vfr_read_log(int fd, struct outcome *o)
 			     log.attempt[i] & VFR_BY_VMA_LOCK ? 'V' : 'M',
 			     log.attempt[i] & VFR_TRIED ? "t" : "");
 	*p = 0;
+	if (o->nr > VFR_LOG)
+		sprintf(p, " ..., %lu attempts", o->nr);
 }
 
 static struct outcome fault(int nr, ...)

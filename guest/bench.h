@@ -50,18 +50,43 @@ static inline void wait_for_clock(void)
 	die("no high-resolution timers in this guest");
 }
 
-static inline void put(const char *path, const char *fmt, ...)
+static inline ssize_t vput(const char *path, const char *fmt, va_list ap)
 {
 	int fd = open(path, O_WRONLY | O_TRUNC);
 	char text[128];
+	ssize_t ret = -1;
+
+	vsnprintf(text, sizeof(text), fmt, ap);
+	if (fd >= 0) {
+		ret = write(fd, text, strlen(text));
+		close(fd);
+	}
+	return ret;
+}
+
+/* Write to a file; false if that fails. */
+static inline int try_put(const char *path, const char *fmt, ...)
+{
 	va_list ap;
+	ssize_t ret;
 
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	ret = vput(path, fmt, ap);
 	va_end(ap);
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+	return ret >= 0;
+}
+
+/* The same, but it has to succeed. */
+static inline void put(const char *path, const char *fmt, ...)
+{
+	va_list ap;
+	ssize_t ret;
+
+	va_start(ap, fmt);
+	ret = vput(path, fmt, ap);
+	va_end(ap);
+	if (ret < 0)
 		die("%s", path);
-	close(fd);
 }
 
 /* The number behind a name in a file like /proc/vmstat; 0 if it is not there. */

@@ -63,14 +63,14 @@ def arch_facts(arch):
     return facts
 
 
-def qemu_line(out, arch, append, accel="tcg", cpus=2, memory="1G", extra=()):
-    """The QEMU command up to its console and ports, as a list."""
+def qemu_line(out, arch, append, accel="tcg", cpus=2, memory="1G", extra=(), initrd=None):
+    """The QEMU command up to its console and ports, as a list; initrd: not OUT's own."""
     facts = arch_facts(arch)
     return [*facts["QEMU"].split(), "-accel",
             "tcg,thread=multi" if accel == "tcg" else accel,
             "-smp", str(cpus), "-m", memory, "-nodefaults", "-display", "none",
             "-no-reboot", "-kernel", f"{out}/{facts['IMAGE']}",
-            "-initrd", f"{out}/initramfs.gz", "-append",
+            "-initrd", initrd or f"{out}/initramfs.gz", "-append",
             f"console={facts['CONSOLE']} panic=-1 oops=panic {append}",
             "-device", facts["SERIAL"], *extra]
 

@@ -7,44 +7,9 @@
 # architecture to run; what their scripts would have done is done below. The directory
 # is complete when it has a file .complete.
 set -eu
-. "$(dirname "$0")/lib.sh"
-arch=$1 root=$2
-case $arch in
-x86_64) debian=amd64 ;;
-arm64) debian=arm64 ;;
-*) die "no user land for '$arch'; there is one for x86_64 and arm64" ;;
-esac
-packages=$(sed 's/#.*//' config/mm-packages | xargs | tr ' ' ,)
-mirror=$("$(dirname "$0")/mirror.sh")
-
-if [ -e "$root/.complete" ]; then
-	echo "up to date"
-	exit 0
-fi
-mkdir -p "${root%/*}"
-exec 9> "$root.lock"
-flock -w 1800 9 || die "another run has been making $root for 30 minutes"
-[ ! -e "$root/.complete" ] || exit 0
-rm -rf "$root"
-take_over_tmp "$root"
-tmp=$root.tmp
-fifo=$tmp.fifo
-rm -f "$fifo"
-mkfifo "$fifo"
-# Unpacked by us, so that every file is ours whoever we are.
-tar -C "$tmp" --no-same-owner -x --exclude='./dev/*' < "$fifo" &
-if ! mmdebstrap --variant=extract --architectures="$debian" --include="$packages" \
-	--dpkgopt='path-exclude=/usr/share/man/*' \
-	--dpkgopt='path-exclude=/usr/share/doc/*' \
-	--dpkgopt='path-exclude=/usr/share/locale/*' \
-	--format=tar trixie - ${mirror:+"$mirror"} > "$fifo"
-then
-	wait
-	rm -f "$fifo"
-	die "the user land for $arch could not be made: see above; is the network up, and does the mirror have trixie for $debian (DEBIAN_MIRROR overrides it)?"
-fi
-wait $!
-rm -f "$fifo"
+. scripts/lib.sh
+arch=$1 root=$2 tmp=$2.tmp
+unpack_debian "$root" "$arch" config/mm-packages
 
 cp "$tmp/usr/share/base-passwd/passwd.master" "$tmp/etc/passwd"
 cp "$tmp/usr/share/base-passwd/group.master" "$tmp/etc/group"
@@ -68,10 +33,6 @@ INIT
 chmod 755 "$tmp/sbin/mm-init"
 # Whoever unpacked it: an ordinary user's tar drops these bits.
 chmod 4755 "$tmp/usr/bin/sudo"
-# A symbolic link to an absolute path would lead out of the root when linking.
-find "$tmp/usr/lib" -type l -lname '/*' | while read -r link; do
-	ln -sfrT "$tmp$(readlink "$link")" "$link"
-done
 for need in usr/bin/bash usr/bin/awk usr/bin/sudo usr/sbin/mkfs.xfs usr/bin/killall usr/include/liburing.h; do
 	[ -e "$tmp/$need" ] || die "the user land for $arch has no /$need: has a package of config/mm-packages changed?"
 done

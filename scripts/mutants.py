@@ -57,6 +57,17 @@ def patch(linux, path, *options):
             os.utime(f, ns=(stat[f].st_atime_ns, stat[f].st_mtime_ns))
 
 
+def lock(top):
+    """Keep others out of TOP: two runs at once would patch the same tree. The open file."""
+    os.makedirs(f"{top}/results", exist_ok=True)
+    f = open(f"{top}/results/.mutants.lock", "w", encoding="utf-8")
+    try:
+        fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        sys.exit("another run is at work in this clone: wait for its end")
+    return f
+
+
 def build(top, stale):
     """Build what is in TOP/linux, the objects in STALE anew; the error, or ""."""
     out = f"{top}/out/{ARCH}-debug-series"
@@ -122,12 +133,7 @@ def main():
         sys.exit(f"no such mutant: {' '.join(missing)}; known: " +
                  " ".join(sorted(os.path.basename(p)[:-6] for p in glob.glob("mutants/*.patch"))))
     git = ["git", "-C", linux]
-    # Two runs at once would patch the same tree.
-    lock = open(f"{top}/results/.mutants.lock", "w", encoding="utf-8")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        sys.exit("mutants: another run is at work in this clone: wait for its end")
+    _lock = lock(top)	# held to the end
     subprocess.run([*git, "checkout", "-q", "-f", "--detach", "series"], check=True)
     tree = test.sh(*git, "rev-parse", "HEAD^{tree}").strip()
 
