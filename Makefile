@@ -102,6 +102,10 @@ no-vma-lock: STEPS = needs root base trees no-vma-lock
 no-vma-lock: trees ## build the series for kernels without per-VMA locks: UML, !SMP, nommu
 	$(STEP) $(IN) scripts/no-vma-lock.sh $(B)
 
+model: STEPS = needs root model
+model: root ## prove the bound, the flags and the locks of the retry by Spin, and find its mutants
+	$(STEP) $(IN) model/check.sh $(B)/model
+
 size: STEPS = needs root base trees size
 size: trees known-archs ## what the series adds to the fault handler of each ARCH, in bytes
 	$(STEP) $(IN) scripts/size.py $(B) $(ARCH)
@@ -204,5 +208,5 @@ known-archs:
 	@scripts/archs.sh $(ARCH)
 
 .PHONY: help run run-long evidence exp-tree real-root real-image compare test kunit mutants mutants-tree mutate variants vary \
-	bisectable bisect-tree commits no-vma-lock size boot tree series clean distclean needs root base \
+	bisectable bisect-tree commits no-vma-lock model size boot tree series clean distclean needs root base \
 	trees measure measure-long tests mm-selftests mm-compare known-archs

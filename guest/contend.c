@@ -650,7 +650,7 @@ static void run_in_child(const struct workload *w, bool floor, bool trace, doubl
 	const size_t nr_counters = sizeof(counters) / sizeof(*counters);
 	const char *how = trace ? "trace" : floor ? "floor" : "own";
 	long before[nr_counters], after[nr_counters];
-	pid_t burner[8], child = 0;
+	pid_t burner[nr_cpus], child = 0;
 	uint64_t t0, t1;
 
 	atomic_store(&sh->ready, 0);
@@ -769,8 +769,6 @@ int main(int argc, char **argv)
 	wait_for_clock();
 	page_size = sysconf(_SC_PAGESIZE);
 	nr_cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	if (nr_cpus > 8)
-		nr_cpus = 8;
 	sh = mmap(NULL, sizeof(*sh), PROT_READ | PROT_WRITE,
 		  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (sh == MAP_FAILED)

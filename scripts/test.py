@@ -314,6 +314,14 @@ def test_no_warnings(build, arch, flavour, tree):
     return "\n".join(bad)
 
 
+def test_model(build):
+    """The Spin models: what must hold does, and what must be found is."""
+    r = subprocess.run(["model/check.sh", f"{build}/model"], check=False, capture_output=True,
+                       text=True, errors="replace")
+    bad = [line for line in r.stdout.splitlines() if line.startswith("not ok")]
+    return "\n".join(bad) or r.stderr[-500:] or "failed" if r.returncode else ""
+
+
 def lint(build, arch, tree):
     """W=1 and sparse on the touched files; the output, cached by what it is of."""
     facts = guest.arch_facts(arch)
@@ -647,6 +655,7 @@ def main():
     t.run("series: the kernel-doc test can fail", test_kernel_doc_fails, build)
     t.run("series: make htmldocs has no new warning", test_sphinx, build)
     t.run("series: the sparse test can fail", test_lint_fails, build)
+    t.run("model: the loop of attempts, and each mutant of it is found", test_model, build)
     t.run("audit: every part of a fault retry in the base is in audit/retry.md", test_audit, build)
     t.run("audit: the test above can fail", test_audit_fails, build)
     # Guests wait more than they compute: two at a time.
