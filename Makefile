@@ -8,7 +8,7 @@
 # nothing then.
 #
 # Variables: ARCH="x86_64 ..." (make test, bisectable), MUTANTS="NAME ..." (some of
-# mutants/), PAIRS=5 (make run), ROUNDS=5 and WORKLOADS="e1 ..." (make evidence), KERNEL=/path/to/a
+# mutants/), FROM=1 (make bisectable: the first patch), PAIRS=5 (make run), ROUNDS=5 and WORKLOADS="e1 ..." (make evidence), KERNEL=/path/to/a
 # git tree of yours as the base, ACCEL=kvm, DEBIAN_MIRROR=http://..., TREE=base
 # (make boot), XDG_CACHE_HOME for the big reusable things.
 
@@ -21,6 +21,7 @@ ALL_ARCHS := $(shell scripts/archs.sh)
 ARCH  ?= $(ALL_ARCHS)
 PAIRS ?= 5
 ROUNDS ?= 5
+FROM  ?= 1
 TREE  ?= series
 export KERNEL DEBIAN_MIRROR ACCEL
 
@@ -179,7 +180,7 @@ bisect-tree: trees
 	$(STEP) $(IN) scripts/clone-tree.sh $(B) bisect
 
 commits: bisect-tree known-archs
-	$(STEP) env AT=$(B)/bisect $(IN) scripts/bisectable.py $(B) $(ARCH)
+	$(STEP) env AT=$(B)/bisect $(IN) scripts/bisectable.py $(B) $(FROM) $(ARCH)
 
 mutants-tree: trees
 	$(STEP) $(IN) scripts/clone-tree.sh $(B) mutants

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Build and boot every commit of the series on every architecture.
 
-    bisectable.py BUILD ARCH...
+    bisectable.py BUILD FROM ARCH...
 
 BUILD is a build directory of its own, whose BUILD/linux is a clone of the tree
 with the series (see the Makefile). For each architecture the commits are built
-in order, with the debug configuration, and each kernel runs guest/behave:
+in order, those before number FROM left out, with the debug configuration, and each
+kernel runs guest/behave:
 
   - No commit may add a compiler warning.
   - From the first commit on, what that one mends (B12) must pass.
@@ -117,12 +118,14 @@ def keep_to_run(top, arch, name):
 
 
 def main():
-    if len(sys.argv) < 3:
+    if len(sys.argv) < 4 or not sys.argv[2].isdigit():
         sys.exit(__doc__)
-    top, archs = sys.argv[1], sys.argv[2:]
+    top, first, archs = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
     os.makedirs(f"{top}/results", exist_ok=True)
     linux, store = f"{top}/linux", f"{top}/results/bisectable.json"
-    commits = git(linux, "rev-list", "--reverse", "base..series").split()
+    commits = git(linux, "rev-list", "--reverse", "base..series").split()[max(first, 1) - 1:]
+    if not commits:
+        sys.exit(f"bisectable: the series has less than {first} commits")
     subject = {c: git(linux, "log", "-1", "--format=%s", c).strip() for c in commits}
     tree = {c: git(linux, "rev-parse", f"{c}^{{tree}}").strip() for c in commits}
     done = {}
@@ -199,6 +202,8 @@ def main():
             same = i and built[a, c]["vmlinux"] == built[a, commits[i - 1]]["vmlinux"]
             cells.append(("FAILED " if wrong else "= " if same else "") + r["text"])
         lines.append("  ".join([f"{subject[c][:52]:<52}", *(f"{x:<10}" for x in cells)]).rstrip())
+    if first > 1:
+        lines.append(f"Patches 1 to {first - 1} were left out of this run.")
     lines += ["Behaviours passed, of those the architecture can have; =: the kernel is the same",
               "to the bit as that of the commit before.", "",
               "Instructions of a fault that succeeds at once in these debug kernels, before and",
