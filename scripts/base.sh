@@ -9,6 +9,9 @@ set -eu
 eval "$(sed -n 's/^\(BASE_[A-Z0-9]*\) *= */\1=/p' base.mk)"
 dir=/cache/base
 mkdir -p "$dir"
+# Runs in several clones share the cache.
+exec 9> "$dir/.lock"
+flock -w 1800 9 || die "another run has been fetching the base kernel for 30 minutes"
 
 # verified VERSION [SHA256]: it is in the cache, and whole.
 verified() {
