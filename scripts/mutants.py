@@ -42,7 +42,7 @@ def facts_of(path):
         text = f.read()
     head = text.partition("\n\n")[0].splitlines()
     fields = dict(line.split(": ", 1) for line in head[1:])
-    return head[0], fields["Builds"].split(), fields["Caught-by"], \
+    return head[0], fields["Builds"].split(), fields.get("Caught-by"), \
         re.findall(r"^\+\+\+ b/(\S+)", text, re.M)
 
 
