@@ -85,7 +85,7 @@ test: tests ## all tests; ARCH="..." for some architectures
 
 kunit: STEPS = needs root base trees kunit
 kunit: trees known-archs ## the series' KUnit suite by kunit.py, on UML and in QEMU for each ARCH
-	$(STEP) $(IN) scripts/kunit.sh $(B) $(ARCH)
+	$(STEP) env ACCEL=$(or $(ACCEL),tcg) $(IN) scripts/kunit.sh $(B) $(ARCH)
 
 mutants: STEPS = needs root base trees mutants-tree mutate
 mutants: mutate ## break the series in one place at a time: its own tests must notice

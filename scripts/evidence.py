@@ -10,13 +10,14 @@ workloads, every round in another order. With WORKLOADs (e1, e4, ...) only those
 
 A boot that was made is kept in BUILD/evidence/ by kernel, programs and command
 line, and not made again: an interrupted run goes on where it was. Leaves
-BUILD/results/evidence.json (all samples, and what they were made with),
-evidence.txt, evidence.svg and evidence.png.
+BUILD/results/evidence.json (all samples, and what they were made with), evidence.csv
+(medians, spread and ratios), evidence.txt, evidence.svg and evidence.png.
 
 Ratios are of the medians' pairs: kernel/base of the same round; the interval is a
 95 % bootstrap one of their median. "worse" and "better" mean that it lies wholly on
 one side of 1. Times of an emulated machine show waiting, not the speed of a CPU.
 """
+import csv
 import datetime
 import glob
 import hashlib
@@ -30,7 +31,7 @@ import sys
 import time
 
 import guest
-from measure import NULL_BLK, bootstrap, num, parse, ratios
+from measure import NULL_BLK, bootstrap, count_insns, num, parse, ratios
 
 ARCH = "x86_64"
 # name: (program and arguments, workloads, CPUs, memory, kernel command line)
@@ -252,6 +253,27 @@ def table(samples, names):
     return lines, facts
 
 
+def spread(path, samples, names):
+    """Write what the table leaves out: a line for each row and kernel, as CSV."""
+    with open(path, "w", encoding="utf-8", newline="") as f:
+        out = csv.writer(f, lineterminator="\n")
+        out.writerow(("workload", "how", "figure", "kernel", "runs", "median", "least", "most",
+                      "ratio to base", "95 % from", "to"))
+        for w in TITLE:
+            rows = [(how, key) for how, key, *_ in ROWS[w]]
+            if w in CONTEND:
+                rows += [("floor", key) for how, key in rows if how == "own"]
+            for how, key in rows:
+                for n in names:
+                    v = [s[key] for s in samples[n].get((w, how), [])]
+                    if not v:
+                        continue
+                    r = ratios([s[key] for s in samples["base"][w, how]], v)
+                    out.writerow((w, how, key, n, len(v), *(f"{x:.5g}" for x in (
+                        statistics.median(v), min(v), max(v),
+                        *((statistics.median(r), *bootstrap(r)) if r else ())))))
+
+
 def targets(facts, names):
     """What the series promises of these figures: (text, kept) each."""
     out = []
@@ -363,6 +385,11 @@ def main():
 
     lines, facts = table(samples, names)
     base = read(f"{build}/linux/.git/vfr-base").strip()
+    spread(f"{results}/evidence.csv", samples, names)
+    insns = count_insns(boots.out, ARCH) if boots.accel == "tcg" and not wanted else {}
+    for how in sorted(insns.get("base", {})):
+        lines += ["", f"guest instructions of a fault that succeeds at once ({how}): " +
+                  ", ".join(f"{n} {insns[n][how]}" for n in names)]
     promised = targets(facts, names)
     text = "\n".join([
         f"base {base}, {ARCH}, QEMU/{boots.accel.upper()}; contend: 2 vCPUs, 32 faulting threads, 20 ms a read",
@@ -382,6 +409,7 @@ def main():
             "qemu": {w: guest.qemu_line(boots.out["hard"], ARCH, SETS[w][4], accel=boots.accel,
                                         cpus=SETS[w][2], memory=SETS[w][3]) for w in SETS},
             "host": {"cpus": os.cpu_count(), "machine": platform.machine(), "load_before_boots": loads},
+            "insns": insns,
             "samples": {n: {"/".join(k): v for k, v in s.items()} for n, s in samples.items()},
         }, f, indent=1)
         f.write("\n")

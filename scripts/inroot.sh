@@ -5,7 +5,8 @@
 # The clone is /vfr there and the cache /cache: the same paths on every machine,
 # so that ccache hits, builds repeat to the bit, and spaces in a path do no harm.
 # With AT=DIR/NAME, that is there in place of DIR: for ccache, too, it is the same.
-# A KERNEL tree is there under its own path, read-only. When this process dies,
+# A KERNEL tree is there under its own path, read-only. With ACCEL=tcg there is no
+# /dev/kvm, for programs that take it without asking. When this process dies,
 # all it started dies with it.
 set -eu
 root=$1 cache=$2
@@ -26,7 +27,7 @@ if [ -n "${KERNEL:-}" ]; then
 	set -- --ro-bind "$KERNEL" "$KERNEL" --ro-bind "$common" "$common" "$@"
 fi
 [ -z "${AT:-}" ] || set -- --bind "$PWD/$AT" "/vfr/${AT%/*}" "$@"
-[ ! -e /dev/kvm ] || set -- --dev-bind /dev/kvm /dev/kvm "$@"
+[ ! -e /dev/kvm ] || [ "${ACCEL:-}" = tcg ] || set -- --dev-bind /dev/kvm /dev/kvm "$@"
 exec bwrap --ro-bind "$root/usr" /usr --ro-bind "$root/etc" /etc \
 	--ro-bind "$root/var" /var \
 	--symlink usr/bin /bin --symlink usr/sbin /sbin \

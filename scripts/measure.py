@@ -188,6 +188,20 @@ plot '{data}' index 0 using ($1-0.19):3 with boxes lc rgb '#c44e52' title 'base'
         subprocess.run(["gnuplot"], input=script, text=True, check=True)
 
 
+def count_insns(out, arch):
+    """Guest instructions of faults that succeed at once, by guest/insns.c with -icount:
+    {kernel: {kind: number}} of {kernel: output directory}. Exits when a guest is lost."""
+    insns = {}
+    for k in out:
+        r = guest.run(out[k], arch, ["insns"], accel="tcg,thread=single",
+                      cpus=1, extra=["-icount", "shift=0"], log=f"{out[k]}/insns")
+        if r.verdict != "ok":
+            sys.exit(f"insns on {k}: {r.verdict}: {r.reason}; console: {r.console}")
+        insns[k] = {line.split("how=")[1].split()[0]: int(line.rsplit("=", 1)[1])
+                    for line in r.output.splitlines() if line.startswith("R ")}
+    return insns
+
+
 def main():
     if len(sys.argv) != 5 or sys.argv[4] not in ("quick", "long"):
         sys.exit(__doc__)
@@ -199,15 +213,7 @@ def main():
     out = {k: f"{build}/out/{arch}-perf-{k}" for k in ("base", "series")}
     accel = guest.choose_accel(out["series"], arch, os.environ.get("ACCEL", ""))
 
-    insns = {}
-    if accel == "tcg" and arch == "x86_64":
-        for k in out:
-            r = guest.run(out[k], arch, ["insns"], accel="tcg,thread=single",
-                          cpus=1, extra=["-icount", "shift=0"], log=f"{out[k]}/insns")
-            if r.verdict != "ok":
-                sys.exit(f"insns on {k}: {r.verdict}: {r.reason}; console: {r.console}")
-            insns[k] = {line.split("how=")[1].split()[0]: int(line.rsplit("=", 1)[1])
-                        for line in r.output.splitlines() if line.startswith("R ")}
+    insns = count_insns(out, arch) if accel == "tcg" and arch == "x86_64" else {}
 
     pairs, start = [], time.monotonic()
     timeout = 600 if mode == "quick" else 1800

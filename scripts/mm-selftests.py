@@ -362,17 +362,17 @@ class Report:
         for program in dict.fromkeys(p for p, _ in names(base + series)):
             one, two = tally(base[0], program), tally(series[0], program)
             verdicts = collections.Counter()
-            for p, test in names(base + series):
+            for p, t in names(base + series):
                 if p != program:
                     continue
-                if (p, test) in differing:
-                    word, counts = judge(base, series, p, test)
+                if (p, t) in differing:
+                    word, counts = judge(base, series, p, t)
                     self.words[word.partition(" (")[0]] += 1
                     verdicts[word.partition(" (")[0]] += 1
-                    self.notes.append(f"{word}: {arch} {category}: {p}: {test or '(itself)'}: {counts}")
-                elif outcome(series[0], p, test) in ("fail", "lost"):
+                    self.notes.append(f"{word}: {arch} {category}: {p}: {t or '(itself)'}: {counts}")
+                elif outcome(series[0], p, t) in ("fail", "lost"):
                     (self.apart if new else self.same_failures).append(
-                        f"{arch} {category}: {p}: {test or '(itself)'}: {outcome(series[0], p, test)}"
+                        f"{arch} {category}: {p}: {t or '(itself)'}: {outcome(series[0], p, t)}"
                         + (f" ({series[0].reason})" if p.startswith("(") else ""))
             if not program.startswith("("):
                 self.sum.update(dict(zip(("passed", "failed", "skipped"), two)))
