@@ -34,6 +34,7 @@
 #include <stdbool.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -136,7 +137,7 @@ enum region_id {
 /* Shared with forked children, who report in it, and see what the parent does meanwhile. */
 static struct state {
 	struct region r[NR_REGIONS];
-	atomic_ulong ran[NR_OPS];
+	atomic_ulong ran[NR_OPS], us[NR_OPS];	/* how often, how long in all */
 	atomic_ulong found[NR_KINDS];
 	atomic_ulong errors;		/* calls that failed */
 	atomic_ulong children, child_checks, child_writes;
@@ -883,6 +884,9 @@ static void mutate(struct region *r, enum op op)
 		if (r->alias)
 			madvise(r->alias + off, len, MADV_DONTNEED);
 		ok = !madvise(addr, len, MADV_PAGEOUT);
+		/* Written by then, and faulted in from the swap cache: out of this, too. */
+		usleep(rnd(4 * DISK_MS * 1000));
+		ok &= !madvise(addr, len, MADV_PAGEOUT);
 		break;
 	case COLD:
 		ok = !madvise(addr, len, MADV_COLD);
@@ -940,26 +944,23 @@ static void mutate_all(enum op op)
 	static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER;
 	bool ok = false;
 
-	if (pthread_mutex_trylock(&one))
-		return;
 	switch (op) {
 	case DROP_CACHES:
 		ok = try_put("/proc/sys/vm/drop_caches", "1");
 		break;
 	case RECLAIM:
-		/* Fails if it was less, which is well. */
-		ok = try_put(CGROUPS "integrity/memory.reclaim", "%u", (1 + rnd(4)) << 20) ||
-		     errno == EAGAIN;
+		/* Little: it tries hard. It fails if it got less, which is well. */
+		ok = try_put(CGROUPS "integrity/memory.reclaim", "%zu",
+			     (8 + rnd(24)) * page_size) || errno == EAGAIN;
 		break;
 	case SWAPOFF:
-		ok = !swapoff(swap2);
-		if (ok && swapon(swap2, SWAP_FLAG_PREFER | 1))
-			ok = false;
+		pthread_mutex_lock(&one);
+		ok = !swapoff(swap2) && !swapon(swap2, SWAP_FLAG_PREFER | 1);
+		pthread_mutex_unlock(&one);
 		break;
 	default:
 		errno = ENOSYS;
 	}
-	pthread_mutex_unlock(&one);
 	if (!ok)
 		failed(op_name[op], NULL);
 	atomic_fetch_add(&st->ran[op], ok);
@@ -970,6 +971,13 @@ static void now_at(struct thread *t, const char *what, unsigned int slot)
 	atomic_store(&t->doing, what);
 	atomic_store(&t->slot, slot);
 	atomic_fetch_add(&t->steps, 1);
+}
+
+/* Before those that verify, which would keep every CPU busy. */
+static void hurry(void)
+{
+	if (setpriority(PRIO_PROCESS, 0, -15))	/* of this thread alone */
+		die("setpriority");
 }
 
 /* All calls on all regions in turn; each thread begins elsewhere. */
@@ -989,13 +997,17 @@ static void *mutator(void *arg)
 		todo[nr].r = NULL;
 		todo[nr++].op = !r->id ? SWAPOFF : r->id % 2 ? RECLAIM : DROP_CACHES;
 	}
+	hurry();
 	thread_init(50 + t->id);
 	for (unsigned int k = nr * t->id / NR_MUTATORS; !stop; k = (k + 1) % nr) {
+		uint64_t start = now_ns();
+
 		now_at(t, op_name[todo[k].op], 0);
 		if (todo[k].r)
 			mutate(todo[k].r, todo[k].op);
 		else
 			mutate_all(todo[k].op);
+		atomic_fetch_add(&st->us[todo[k].op], (now_ns() - start) / 1000);
 		/* For the self-test: what nobody was told of. */
 		if (sabotage)
 			madvise(st->r[ANON].map, st->r[ANON].len, MADV_DONTNEED);
@@ -1015,6 +1027,7 @@ static void *uffd_server(void *arg)
 	struct uffd_msg msg;
 
 	(void)arg;
+	hurry();
 	thread_init(60);
 	while (!stop_server) {
 		if (poll(&pfd, 1, 100) != 1 || read(uffd, &msg, sizeof(msg)) != sizeof(msg))
@@ -1280,7 +1293,7 @@ static unsigned int missed(struct region *r, bool print)
 			continue;
 		nr++;
 		if (print)
-			printf("%s%s of %s", nr > 1 ? ", " : "never: ", op_name[op],
+			printf("%s%s of %s", nr > 1 ? ", " : "; never: ", op_name[op],
 			       r ? r->name : "all");
 	}
 	return nr;
@@ -1317,10 +1330,8 @@ static int results(const struct vm_counters *c, unsigned int seconds)
 	print_regions();
 	line(!missed(NULL, false) && !st->errors, "mutators");
 	for (int op = 0; op < NR_OPS; op++)
-		printf("%s %lu, ", op_name[op], st->ran[op]);
+		printf("%s %lu in %lu ms, ", op_name[op], st->ran[op], st->us[op] / 1000);
 	printf("%lu calls failed", st->errors);
-	if (missed(NULL, false))
-		printf(", ");
 	missed(NULL, true);
 	putchar('\n');
 	line(st->children && st->child_checks && st->child_writes, "children");
