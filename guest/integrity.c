@@ -10,7 +10,8 @@
  * look at. Beside them, other threads make every call that changes a mapping or takes
  * pages away. Prints KTAP: a line a region, behind the # what was done and seen. A run in
  * which a mutating call never happened, or no fault was retried, fails as one with a wrong
- * page does. The self-test corrupts pages on purpose: each must be told, by what it is.
+ * page does; on a slow machine it lasts longer than SECONDS, until all has happened. The
+ * self-test corrupts pages on purpose: each must be told, by what it is.
  *
  * What a page must hold is known at each check. Word k of a page is made of its region, its
  * number, a generation and k. Only a page's owner writes it, a generation at a time, and
@@ -53,6 +54,7 @@
 #define STUCK_S		40		/* a thread that has not moved for so long hangs */
 #define DISK_MS		1		/* that a request takes */
 #define CHILD_SLOTS	24		/* pages that a forked child looks at */
+#define EXTRA_S		120		/* that a slow machine gets, until all has happened */
 #define FORK_MS		1500		/* between two forks of a thread */
 
 #define FILL_GEN	1UL		/* of files, and of what userfaultfd hands out */
@@ -625,12 +627,14 @@ static void add_huge(void)
 	FILE *f;
 
 	r = region(THP, "huge pages", MAP_OPS | LRU_OPS | BIT(MLOCK), -1, private, MADV_HUGEPAGE);
-	if (size && try_put("/sys/kernel/mm/transparent_hugepage/enabled", "madvise")) {
-		try_put("/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs", "20");
-		r->stride = (size > 4UL << 20 ? size : 2 * size) / NR_SLOTS;
-		place(r, size);
-	} else {
+	if (!size || !try_put("/sys/kernel/mm/transparent_hugepage/enabled", "madvise")) {
 		r->missing = "no transparent huge pages";
+	} else if (size > 4UL << 20) {
+		r->missing = "huge pages too large to be split and swapped out all the time";
+	} else {
+		try_put("/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs", "20");
+		r->stride = size / NR_SLOTS;
+		place(r, size);
 	}
 
 	r = region(HUGETLB, "hugetlb", MAP_OPS | BIT(PUNCH), -1, MAP_SHARED, -1);
@@ -827,6 +831,29 @@ static bool evict(struct region *r, unsigned int a, char *addr, size_t len)
 	return !posix_fadvise(r->fd, r->off + a * r->stride, len, POSIX_FADV_DONTNEED) && ok;
 }
 
+/*
+ * Out of memory, and out of the swap cache once they are written: what was faulted in from
+ * there meanwhile. Of a huge page only the pages with a slot, for the rest takes long.
+ */
+static bool page_out(struct region *r, unsigned int a, unsigned int b)
+{
+	size_t len = (b - a) * r->stride, step = r->stride > page_size ? r->stride : len;
+	size_t part = r->stride > page_size ? page_size : len;
+	char *addr = addr_of(r, r->map, a);
+	bool ok = true;
+
+	/* What is mapped twice is left alone. */
+	if (r->alias)
+		madvise(addr_of(r, r->alias, a), len, MADV_DONTNEED);
+	for (int twice = 0; twice < 2; twice++) {
+		for (size_t off = 0; off < len; off += step)
+			ok &= !madvise(addr + off, part, MADV_PAGEOUT);
+		if (!twice)
+			usleep(rnd(4 * DISK_MS * 1000));
+	}
+	return ok;
+}
+
 /* One call on some slots. */
 static void mutate(struct region *r, enum op op)
 {
@@ -880,13 +907,7 @@ static void mutate(struct region *r, enum op op)
 		ok = !madvise(addr, len, MADV_FREE);
 		break;
 	case PAGEOUT:
-		/* What is mapped twice is left alone. */
-		if (r->alias)
-			madvise(r->alias + off, len, MADV_DONTNEED);
-		ok = !madvise(addr, len, MADV_PAGEOUT);
-		/* Written by then, and faulted in from the swap cache: out of this, too. */
-		usleep(rnd(4 * DISK_MS * 1000));
-		ok &= !madvise(addr, len, MADV_PAGEOUT);
+		ok = page_out(r, a, b);
 		break;
 	case COLD:
 		ok = !madvise(addr, len, MADV_COLD);
@@ -1228,52 +1249,6 @@ static unsigned long total(bool wrong)
 	return sum;
 }
 
-/* Threads at work for so many seconds, then a look at every page; delta: the counters. */
-static void run(unsigned int seconds, struct vm_counters *delta)
-{
-	unsigned int nr = nr_threads + NR_MUTATORS;
-	struct vm_counters before;
-	pthread_t server;
-	uint64_t start;
-
-	read_counters(&before);
-	if (pthread_create(&server, NULL, uffd_server, NULL))
-		die("thread");
-	for (unsigned int i = 0; i < nr; i++) {
-		threads[i].id = i < nr_threads ? i : i - nr_threads;
-		threads[i].doing = "start";
-		if (pthread_create(&threads[i].thread, NULL,
-				   i < nr_threads ? worker : mutator, &threads[i]))
-			die("thread");
-	}
-	start = now_ns();
-	for (unsigned int k = 0; now_ns() - start < seconds * 1000000000ULL; k++) {
-		usleep(100000);
-		print_reports();
-		look_for_stuck(nr);
-		if (k % 100 == 99)
-			fprintf(stderr, "integrity: %u s, %lu checks, %lu mismatches\n", k / 10,
-				total(false), total(true));
-	}
-	atomic_store(&stop, true);
-	for (unsigned int i = 0; i < nr; i++)
-		while (pthread_tryjoin_np(threads[i].thread, NULL)) {
-			usleep(10000);
-			look_for_stuck(nr);
-		}
-	for (struct region *r = st->r; r < st->r + NR_REGIONS; r++)
-		for (unsigned int i = 0; i < NR_SLOTS && !r->missing; i++)
-			if (check(r, i, addr_of(r, r->map, i), true) == BUSY)
-				failed("the last look", r);
-	atomic_store(&stop_server, true);
-	pthread_join(server, NULL);
-	print_reports();
-	read_counters(delta);
-	for (size_t i = 0; i < COUNT(vm_name); i++)
-		if (delta->val[i] >= 0)
-			delta->val[i] -= before.val[i];
-}
-
 static int nr_lines, nr_failed;
 
 /* A line of KTAP up to what was seen, which the caller prints. */
@@ -1304,6 +1279,89 @@ static bool retried(const struct vm_counters *c)
 	return c->val[VM_RETRY] > 0 && c->val[VM_MAJOR] > 0 && c->val[VM_SWAPIN] > 0;
 }
 
+/* What is taken away at times must have been seen so. */
+static bool verified(struct region *r)
+{
+	return r->checks && r->resets && !missed(r, false);
+}
+
+static bool children_verified(void)
+{
+	return st->children && st->child_checks && st->child_writes;
+}
+
+static void subtract(struct vm_counters *c, const struct vm_counters *before)
+{
+	for (size_t i = 0; i < COUNT(vm_name); i++)
+		if (c->val[i] >= 0)
+			c->val[i] -= before->val[i];
+}
+
+/* Whether all has happened that a run must have seen. */
+static bool all_happened(const struct vm_counters *before)
+{
+	struct vm_counters c;
+
+	for (struct region *r = st->r; r < st->r + NR_REGIONS; r++)
+		if (!r->missing && !verified(r))
+			return false;
+	read_counters(&c);
+	subtract(&c, before);
+	return retried(&c) && children_verified() && !missed(NULL, false);
+}
+
+/*
+ * Threads at work for so many seconds, or until all has happened, then a look at every page.
+ * delta: the counters; returns the seconds it took.
+ */
+static unsigned int run(unsigned int seconds, struct vm_counters *delta)
+{
+	unsigned int nr = nr_threads + NR_MUTATORS;
+	struct vm_counters before;
+	pthread_t server;
+	uint64_t start, ns;
+
+	read_counters(&before);
+	if (pthread_create(&server, NULL, uffd_server, NULL))
+		die("thread");
+	for (unsigned int i = 0; i < nr; i++) {
+		threads[i].id = i < nr_threads ? i : i - nr_threads;
+		threads[i].doing = "start";
+		if (pthread_create(&threads[i].thread, NULL,
+				   i < nr_threads ? worker : mutator, &threads[i]))
+			die("thread");
+	}
+	start = now_ns();
+	for (unsigned int k = 0; ; k++) {
+		ns = now_ns() - start;
+		if (ns >= (seconds + EXTRA_S) * 1000000000ULL ||
+		    (ns >= seconds * 1000000000ULL && (sabotage || all_happened(&before))))
+			break;
+		usleep(100000);
+		print_reports();
+		look_for_stuck(nr);
+		if (k % 100 == 99)
+			fprintf(stderr, "integrity: %u s, %lu checks, %lu mismatches\n", k / 10,
+				total(false), total(true));
+	}
+	atomic_store(&stop, true);
+	for (unsigned int i = 0; i < nr; i++)
+		while (pthread_tryjoin_np(threads[i].thread, NULL)) {
+			usleep(10000);
+			look_for_stuck(nr);
+		}
+	for (struct region *r = st->r; r < st->r + NR_REGIONS; r++)
+		for (unsigned int i = 0; i < NR_SLOTS && !r->missing; i++)
+			if (check(r, i, addr_of(r, r->map, i), true) == BUSY)
+				failed("the last look", r);
+	atomic_store(&stop_server, true);
+	pthread_join(server, NULL);
+	print_reports();
+	read_counters(delta);
+	subtract(delta, &before);
+	return ns / 1000000000;
+}
+
 static void print_regions(void)
 {
 	for (struct region *r = st->r; r < st->r + NR_REGIONS; r++) {
@@ -1311,8 +1369,7 @@ static void print_regions(void)
 			printf("ok %d integrity %s # SKIP %s\n", ++nr_lines, r->name, r->missing);
 			continue;
 		}
-		/* What is taken away at times must have been seen so. */
-		line(r->checks && r->resets && !r->wrong && !missed(r, false), r->name);
+		line(verified(r) && !r->wrong, r->name);
 		printf("%lu checks, %lu by other threads, %lu another way, %lu found taken away, "
 		       "%lu SIGSEGV, %lu SIGBUS, %lu mismatches;", r->checks, r->others, r->ways,
 		       r->resets, r->segv, r->bus, r->wrong);
@@ -1334,7 +1391,7 @@ static int results(const struct vm_counters *c, unsigned int seconds)
 	printf("%lu calls failed", st->errors);
 	missed(NULL, true);
 	putchar('\n');
-	line(st->children && st->child_checks && st->child_writes, "children");
+	line(children_verified(), "children");
 	printf("%lu forked, %lu pages right, %lu pages of their own\n", st->children,
 	       st->child_checks, st->child_writes);
 	line(retried(c), "retries");
@@ -1516,6 +1573,6 @@ int main(int argc, char **argv)
 	setup();
 	if (self)
 		return selftest();
-	run(seconds, &c);
+	seconds = run(seconds, &c);
 	return results(&c, seconds);
 }
