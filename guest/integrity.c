@@ -2,7 +2,7 @@
 /*
  * integrity - right data, whatever happens to the mappings while faults wait.
  *
- *	integrity SECONDS [THREADS]
+ *	integrity SECONDS [THREADS [CALL]]
  *	integrity selftest
  *
  * Threads write patterns to pages of files on a slow disk, shmem, anonymous and huge
@@ -11,7 +11,8 @@
  * pages away. Prints KTAP: a line a region, behind the # what was done and seen. A run in
  * which a mutating call never happened, or no fault was retried, fails as one with a wrong
  * page does; on a slow machine it lasts longer than SECONDS, until all has happened. The
- * self-test corrupts pages on purpose: each must be told, by what it is.
+ * self-test corrupts pages on purpose: each must be told, by what it is. CALL is one to be
+ * left out, in order to find out where a wrong page comes from; such a run never passes.
  *
  * What a page must hold is known at each check. Word k of a page is made of its region, its
  * number, a generation and k. Only a page's owner writes it, a generation at a time, and
@@ -50,7 +51,8 @@
 #define NR_SLOTS	64		/* pages that are looked at in a region */
 #define MAX_THREADS	16
 #define NR_MUTATORS	3
-#define NR_REPORTS	16		/* mismatches told in full */
+#define NR_REPORTS	32		/* mismatches told in full, */
+#define REGION_REPORTS	3		/* and of one region */
 #define STUCK_S		40		/* a thread that has not moved for so long hangs */
 #define DISK_MS		1		/* that a request takes */
 #define CHILD_SLOTS	24		/* pages that a forked child looks at */
@@ -144,6 +146,7 @@ static struct state {
 	atomic_ulong errors;		/* calls that failed */
 	atomic_ulong children, child_checks, child_writes;
 	atomic_uint nr_reports;
+	uint64_t start;
 	struct {
 		atomic_bool there;
 		char text[600];
@@ -165,6 +168,7 @@ static int uffd;
 static const char *swap2;		/* the disk that is swapped off now and then */
 static unsigned int swap2_mb;
 static atomic_bool stop, stop_server;
+static const char *without = "";	/* the call that is left out */
 static bool sabotage;			/* for the self-test: a call that opens no window */
 
 static __thread unsigned long *buf;	/* what has been seen of a page */
@@ -470,10 +474,11 @@ static enum kind judge(struct region *r, unsigned int i, const char *addr, const
 			return FINE;
 		kind = diagnose(r, i, text, sizeof(text));
 	}
-	atomic_fetch_add(&r->wrong, 1);
 	atomic_fetch_add(&st->found[kind], 1);
-	report("%s: %s page %u at %p, generation %lu expected%s; seen: %s; windows on the data "
-	       "%lu-%lu when written, %lu-%lu at the look", kind_name[kind], r->name, i, addr,
+	if (atomic_fetch_add(&r->wrong, 1) >= REGION_REPORTS)
+		return kind;
+	report("%.3f s, %s: %s page %u at %p, generation %lu expected%s; seen: %s; windows on the data "
+	       "%lu-%lu when written, %lu-%lu at the look", (now_ns() - st->start) / 1e9, kind_name[kind], r->name, i, addr,
 	       l->gen, l->ended[W_DATA] > l->after[W_DATA] ? ", and then taken away" : "",
 	       text, l->before[W_DATA], l->after[W_DATA], l->ended[W_DATA], l->begun[W_DATA]);
 	return kind;
@@ -644,11 +649,14 @@ static void add_huge(void)
 	if (f)
 		fclose(f);
 	size = kb << 10;
-	/* Four of them, or two that are very large; and one to spare. */
+	/*
+	 * Four of them, or two that are very large; and four to spare: a page that has been
+	 * punched is free only when the last fault that found it is through.
+	 */
 	r->unit = size > 4UL << 20 ? NR_SLOTS / 2 : NR_SLOTS / 4;
 	r->stride = size / r->unit;
-	if (!size || !try_put("/proc/sys/vm/nr_hugepages", "%u", NR_SLOTS / r->unit + 1) ||
-	    counter("/proc/meminfo", "HugePages_Free:") < (long)(NR_SLOTS / r->unit)) {
+	if (!size || !try_put("/proc/sys/vm/nr_hugepages", "%u", NR_SLOTS / r->unit + 4) ||
+	    counter("/proc/meminfo", "HugePages_Free:") < (long)(NR_SLOTS / r->unit + 4)) {
 		r->missing = "no reserved huge pages";
 		return;
 	}
@@ -1024,6 +1032,8 @@ static void *mutator(void *arg)
 		uint64_t start = now_ns();
 
 		now_at(t, op_name[todo[k].op], 0);
+		if (!strcmp(without, op_name[todo[k].op]))
+			continue;
 		if (todo[k].r)
 			mutate(todo[k].r, todo[k].op);
 		else
@@ -1319,8 +1329,9 @@ static unsigned int run(unsigned int seconds, struct vm_counters *delta)
 	unsigned int nr = nr_threads + NR_MUTATORS;
 	struct vm_counters before;
 	pthread_t server;
-	uint64_t start, ns;
+	uint64_t start = now_ns(), ns;
 
+	st->start = start;
 	read_counters(&before);
 	if (pthread_create(&server, NULL, uffd_server, NULL))
 		die("thread");
@@ -1331,10 +1342,9 @@ static unsigned int run(unsigned int seconds, struct vm_counters *delta)
 				   i < nr_threads ? worker : mutator, &threads[i]))
 			die("thread");
 	}
-	start = now_ns();
 	for (unsigned int k = 0; ; k++) {
 		ns = now_ns() - start;
-		if (ns >= (seconds + EXTRA_S) * 1000000000ULL ||
+		if (ns >= (seconds + (*without ? 0 : EXTRA_S)) * 1000000000ULL ||
 		    (ns >= seconds * 1000000000ULL && (sabotage || all_happened(&before))))
 			break;
 		usleep(100000);
@@ -1564,9 +1574,11 @@ int main(int argc, char **argv)
 
 	if (argc > 2)
 		nr_threads = atoi(argv[2]);
+	if (argc > 3)
+		without = argv[3];
 	if ((!self && seconds < 1) || nr_threads < 1 || nr_threads > MAX_THREADS ||
 	    NR_SLOTS % nr_threads) {
-		fprintf(stderr, "usage: integrity SECONDS [THREADS] | selftest\n");
+		fprintf(stderr, "usage: integrity SECONDS [THREADS [CALL]] | selftest\n");
 		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
