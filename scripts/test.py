@@ -487,6 +487,7 @@ def boot_integrity(build, arch, tree, *args):
     # It ends by itself when a thread hangs, and takes two minutes more on a slow machine.
     limit = (0 if args[0] == "selftest" else int(args[0]) + 120) + 240
     return guest.run(out, arch, ["integrity", *args], log=f"{out}/integrity-{args[0]}",
+                     append=guest.arch_facts(arch).get("INTEGRITY_APPEND", ""),
                      timeout=limit, silence=120)
 
 
