@@ -53,11 +53,13 @@
 #define NR_MUTATORS	3
 #define NR_REPORTS	32		/* mismatches told in full, */
 #define REGION_REPORTS	3		/* and of one region */
-#define STUCK_S		40		/* a thread that has not moved for so long hangs */
+#define STUCK_S		100		/* a thread that has not moved for so long hangs */
 #define DISK_MS		1		/* that a request takes */
 #define CHILD_SLOTS	24		/* pages that a forked child looks at */
 #define EXTRA_S		120		/* that a slow machine gets, until all has happened */
 #define FORK_MS		1500		/* between two forks of a thread */
+
+#define THP_DIR		"/sys/kernel/mm/transparent_hugepage/"
 
 #define FILL_GEN	1UL		/* of files, and of what userfaultfd hands out */
 #define CHILD_GEN	(1UL << 27)	/* written by a child, to its own copy */
@@ -477,10 +479,11 @@ static enum kind judge(struct region *r, unsigned int i, const char *addr, const
 	atomic_fetch_add(&st->found[kind], 1);
 	if (atomic_fetch_add(&r->wrong, 1) >= REGION_REPORTS)
 		return kind;
-	report("%.3f s, %s: %s page %u at %p, generation %lu expected%s; seen: %s; windows on the data "
-	       "%lu-%lu when written, %lu-%lu at the look", (now_ns() - st->start) / 1e9, kind_name[kind], r->name, i, addr,
-	       l->gen, l->ended[W_DATA] > l->after[W_DATA] ? ", and then taken away" : "",
-	       text, l->before[W_DATA], l->after[W_DATA], l->ended[W_DATA], l->begun[W_DATA]);
+	report("%.3f s, %s: %s page %u at %p, generation %lu expected%s; seen: %s; "
+	       "windows on the data %lu-%lu when written, %lu-%lu at the look",
+	       (now_ns() - st->start) / 1e9, kind_name[kind], r->name, i, addr, l->gen,
+	       l->ended[W_DATA] > l->after[W_DATA] ? ", and then taken away" : "", text,
+	       l->before[W_DATA], l->after[W_DATA], l->ended[W_DATA], l->begun[W_DATA]);
 	return kind;
 }
 
@@ -611,7 +614,7 @@ static int memfd(const char *name, size_t len, unsigned int flags)
 /* Bytes of a huge page of anonymous memory, or 0. */
 static size_t thp_size(void)
 {
-	FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", "r");
+	FILE *f = fopen(THP_DIR "hpage_pmd_size", "r");
 	unsigned long size = 0;
 
 	if (f) {
@@ -632,12 +635,12 @@ static void add_huge(void)
 	FILE *f;
 
 	r = region(THP, "huge pages", MAP_OPS | LRU_OPS | BIT(MLOCK), -1, private, MADV_HUGEPAGE);
-	if (!size || !try_put("/sys/kernel/mm/transparent_hugepage/enabled", "madvise")) {
+	if (!size || !try_put(THP_DIR "enabled", "madvise")) {
 		r->missing = "no transparent huge pages";
 	} else if (size > 4UL << 20) {
 		r->missing = "huge pages too large to be split and swapped out all the time";
 	} else {
-		try_put("/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs", "20");
+		try_put(THP_DIR "khugepaged/scan_sleep_millisecs", "20");
 		r->stride = size / NR_SLOTS;
 		place(r, size);
 	}
@@ -1547,7 +1550,8 @@ static int selftest(void)
 		gen++;
 		corrupted(r, "a torn page", base_of(r->id, i, gen - 1), words / 2, words, TORN);
 		gen++;
-		corrupted(r, "a stale last word", base_of(r->id, i, gen - 1), words - 1, words, TORN);
+		corrupted(r, "a stale last word", base_of(r->id, i, gen - 1), words - 1, words,
+			  TORN);
 		corrupted(r, "another page's", base_of(r->id, i + 1, r->slot[i + 1].gen), 0, words,
 			  PLACE);
 		corrupted(r, "another region's", base_of(other->id, i, other->slot[i].gen + 1), 0,
@@ -1567,7 +1571,8 @@ static int selftest(void)
 	expect(file, "written by pwrite", check(file, i, addr_of(file, file->map, i), true), FINE);
 	if (ftruncate(cut->fd, 0) || ftruncate(cut->fd, page_size))
 		die("ftruncate");
-	expect(cut, "SIGBUS in no window", check(cut, i, addr_of(cut, cut->map, i), false), SIGNALLED);
+	expect(cut, "SIGBUS in no window", check(cut, i, addr_of(cut, cut->map, i), false),
+	       SIGNALLED);
 	if (ftruncate(cut->fd, cut->len))
 		die("ftruncate");
 	for (unsigned int k = 0; k < NR_SLOTS; k++)
