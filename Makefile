@@ -8,7 +8,7 @@
 # nothing then.
 #
 # Variables: ARCH="x86_64 ..." (make test, bisectable), MUTANTS="NAME ..." (some of
-# mutants/), FROM=1 (make bisectable: the first patch), PAIRS=5 (make run), ROUNDS=5 and WORKLOADS="e1 ..." (make evidence), KERNEL=/path/to/a
+# mutants/), SECONDS=600 (make integrity), FROM=1 (make bisectable: the first patch), PAIRS=5 (make run), ROUNDS=5 and WORKLOADS="e1 ..." (make evidence), KERNEL=/path/to/a
 # git tree of yours as the base, ACCEL=kvm, DEBIAN_MIRROR=http://..., TREE=base
 # (make boot), XDG_CACHE_HOME for the big reusable things.
 
@@ -22,6 +22,7 @@ ARCH  ?= $(ALL_ARCHS)
 PAIRS ?= 5
 ROUNDS ?= 5
 FROM  ?= 1
+SECONDS ?= 600
 TREE  ?= series
 export KERNEL DEBIAN_MIRROR ACCEL
 
@@ -82,6 +83,10 @@ evidence: compare ## all workloads on base, series and experiments/ (hours; goes
 
 test: STEPS = needs root base trees $(DEBUG_KERNELS) tests
 test: tests ## all tests; ARCH="..." for some architectures
+
+integrity: STEPS = needs root base trees kernel-x86_64-debug-series integrity-run
+integrity: integrity-run ## every page right under all calls that change mappings; SECONDS=600
+	@sed '/^All that it printed:/,$$d' $(B)/results/integrity.txt
 
 kunit: STEPS = needs root base trees kunit
 kunit: trees known-archs ## the series' KUnit suite by kunit.py, on UML and in QEMU for each ARCH
@@ -176,6 +181,9 @@ compare: $(PERF_KERNELS) $(EXPERIMENT_KERNELS) real-image
 tests: known-archs $(DEBUG_KERNELS)
 	$(STEP) $(IN) scripts/test.py $(B) $(ARCH); rc=$$?; tail -n 1 $(B)/logs/tests.log; exit $$rc
 
+integrity-run: kernel-x86_64-debug-series
+	$(STEP) $(IN) scripts/integrity.py $(B) $(SECONDS)
+
 bisect-tree: trees
 	$(STEP) $(IN) scripts/clone-tree.sh $(B) bisect
 
@@ -208,6 +216,6 @@ mm-compare: known-archs $(MM_ARCH:%=mm-root-%) $(MM_KERNELS) $(MM_ARCH:%=mm-prog
 known-archs:
 	@scripts/archs.sh $(ARCH)
 
-.PHONY: help run run-long evidence exp-tree real-root real-image compare test kunit mutants mutants-tree mutate variants vary \
+.PHONY: help integrity integrity-run run run-long evidence exp-tree real-root real-image compare test kunit mutants mutants-tree mutate variants vary \
 	bisectable bisect-tree commits no-vma-lock model size boot tree series clean distclean needs root base \
 	trees measure measure-long tests mm-selftests mm-compare known-archs

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What contend.c and thrash.c share: disks of null_blk, swap, counters, a clock.
+ * What contend.c, thrash.c and integrity.c share: disks of null_blk, swap, counters, a
+ * clock.
  * Everything that goes wrong ends the program with a line that says what.
  */
 #include <errno.h>
@@ -148,19 +149,24 @@ static inline void remove_disk(const char *name)
 		die("%s", dir);
 }
 
-/* 256 MiB of swap on a disk of its own, without readahead. */
-static inline void make_swap(unsigned int delay_ms)
+/* Make swap of the first mb MiB of a disk; flags: see swapon(2). */
+static inline void swap_on(const char *path, unsigned int mb, int flags)
 {
 	const long page_size = sysconf(_SC_PAGESIZE);
 	/* version, last_page and nr_badpages of union swap_header */
-	const uint32_t header[3] = { 1, (256 << 20) / page_size - 1, 0 };
-	int fd;
+	const uint32_t header[3] = { 1, ((unsigned long)mb << 20) / page_size - 1, 0 };
+	int fd = open(path, O_RDWR);
 
-	make_disk("swap", 256, delay_ms);
-	fd = open("/dev/swap", O_RDWR);
 	if (fd < 0 || pwrite(fd, header, sizeof(header), 1024) < 0 ||
 	    pwrite(fd, "SWAPSPACE2", 10, page_size - 10) != 10 || fsync(fd) ||
-	    close(fd) || swapon("/dev/swap", 0))
-		die("swap");
+	    close(fd) || swapon(path, flags))
+		die("swap on %s", path);
+}
+
+/* 256 MiB of swap on a disk of its own, without readahead. */
+static inline void make_swap(unsigned int delay_ms)
+{
+	make_disk("swap", 256, delay_ms);
+	swap_on("/dev/swap", 256, 0);
 	put("/proc/sys/vm/page-cluster", "0");
 }

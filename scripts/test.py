@@ -37,7 +37,7 @@ DRIVER_OBJECTS = ["drivers/gpu/drm/panthor/panthor_gem.o"]
 BASE_ARCH = "x86_64"
 
 
-COLUMNS = ("builds", "boots", "behaviours", "KUnit", "kselftest")
+COLUMNS = ("builds", "boots", "behaviours", "integrity", "KUnit", "kselftest")
 
 
 class Tests:
@@ -477,6 +477,87 @@ def behaviours(t, build, arch):
         print("\n".join([*table, "@"]), flush=True)
 
 
+# Seconds of guest/integrity.c in `make test`; `make integrity` is the long form.
+INTEGRITY_SECONDS = 12
+
+
+def boot_integrity(build, arch, tree, *args):
+    """guest/integrity.c in a guest of its own: what guest.run() says."""
+    out = f"{build}/out/{arch}-debug-{tree}"
+    # It ends by itself when a thread hangs, and takes two minutes more on a slow machine.
+    limit = (0 if args[0] == "selftest" else int(args[0]) + 120) + 240
+    return guest.run(out, arch, ["integrity", *args], log=f"{out}/integrity-{args[0]}",
+                     append=guest.arch_facts(arch).get("INTEGRITY_APPEND", ""),
+                     timeout=limit, silence=120)
+
+
+def integrity_verdict(r, arch):
+    """(what is wrong with a run of integrity or "", {"checks", "mismatches", "retries"}).
+
+    Each of tests/integrity must be there and pass, or be skipped as tests/skips says."""
+    got, may_skip, wrong = ktap(r.output), of_arch("tests/skips", arch), []
+    for name in lines_of("tests/integrity"):
+        verdict, why = got.pop(name, ("fail", "no result"))
+        if verdict == "fail" or (verdict == "skip") != (name in may_skip):
+            wrong.append(f"{name}: {verdict}, {why}")
+    if got:
+        wrong.append(f"not in tests/integrity: {sorted(got)}")
+    count = {what: int((re.search(pattern, r.output, re.M) or [0, 0])[1]) for what, pattern in (
+        ("checks", r"^ok .* integrity total # (\d+) checks, 0 mismatches"),
+        ("mismatches", r" integrity total # \d+ checks, (\d+) mismatches"),
+        ("retries", r"^ok .* integrity retries # vma_lock_retry \+(\d+)"))}
+    if r.verdict != "ok" or not count["checks"] or not count["retries"]:
+        wrong.append(f"{r.verdict} {r.reason}, {count}; see {r.console}")
+    if wrong:
+        wrong += re.findall(r"^# .*$", r.output, re.M)
+    return "\n".join(wrong), count
+
+
+def integrity(t, build, arch):
+    """Right data while everything happens to the mappings: the series, one architecture's base."""
+    for tree in ("series", "base") if arch == BASE_ARCH else ("series",):
+        r = boot_integrity(build, arch, tree, str(INTEGRITY_SECONDS))
+        why, n = integrity_verdict(r, arch)
+        t.add(f"{arch}: integrity" + (" on base" if tree == "base" else "") +
+              f", {n['checks']} checks, {n['retries']} retries", "fail" if why else "pass",
+              why, r.seconds)
+        if tree == "series":
+            t.cell(arch, "integrity", "FAILED" if why else f"{n['checks']} checks", r.seconds)
+    if arch == BASE_ARCH:
+        t.run(f"{arch}: integrity finds each page that is corrupted on purpose",
+              test_integrity_selftest, build, arch)
+
+
+def test_integrity_selftest(build, arch):
+    r = boot_integrity(build, arch, "series", "selftest")
+    got = ktap(r.output)
+    plan = re.search(r"^1\.\.(\d+)$", r.output, re.M)
+    wrong = [f"{name}: {why}" for name, (verdict, why) in got.items() if verdict != "pass"]
+    if r.verdict != "ok" or not plan or int(plan[1]) != len(got):
+        wrong.append(f"{r.verdict} {r.reason}, {len(got)} results, plan "
+                     f"{plan[0] if plan else 'missing'}; see {r.console}")
+    return "\n".join(wrong)
+
+
+def test_integrity_fails(build):
+    """The verdict above can be a failure: a good run, with one thing made wrong at a time."""
+    good = "".join(f"ok {i} {name} # vma_lock_retry +5\n"
+                   for i, name in enumerate(lines_of("tests/integrity"), 1))
+    good = good.replace("total # vma_lock_retry +5", "total # 7 checks, 0 mismatches")
+    names = lines_of("tests/integrity")
+    cases = [("all is well", good, "ok", True),
+             ("a mismatch", good.replace("ok 1 ", "not ok 1 "), "failed", False),
+             ("no checks", good.replace("7 checks", "0 checks"), "ok", False),
+             ("no retries", good.replace("retry +5", "retry +0"), "ok", False),
+             ("a region is not there", good.partition("\n")[2], "ok", False),
+             ("a skip nobody knows", good.replace(f"{names[0]} #", f"{names[0]} # SKIP"), "ok", False),
+             ("a result nobody knows", good + "ok 99 integrity other # x\n", "ok", False),
+             ("a lost guest", good, "hang", False),
+             ("nothing at all", "", "ok", False)]
+    return "\n".join(what for what, output, verdict, want in cases if want == bool(
+        integrity_verdict(guest.Result(verdict, output, "", 0.0, build), BASE_ARCH)[0]))
+
+
 def test_assertion(build, arch, program):
     """A handler that breaks the contract (C1) makes the patched kernel warn."""
     out = f"{build}/out/{arch}-debug-series"
@@ -627,6 +708,7 @@ def arch_tests(t, build, arch):
     """What one_arch() does when there is a kernel."""
     t.run(f"{arch}: W=1 and sparse find nothing new", test_lint, build, arch)
     behaviours(t, build, arch)
+    integrity(t, build, arch)
     for program, what in (("bad-alone", "RETRY_HARD without RETRY"),
                           ("bad-mmap", "RETRY_HARD under mmap_lock"),
                           ("bad-held", "RETRY with the VMA lock held")):
@@ -658,6 +740,7 @@ def main():
     t.run("model: the loop of attempts, and each mutant of it is found", test_model, build)
     t.run("audit: every part of a fault retry in the base is in audit/retry.md", test_audit, build)
     t.run("audit: the test above can fail", test_audit_fails, build)
+    t.run("integrity: its verdict can be a failure", test_integrity_fails, build)
     # Guests wait more than they compute: two at a time.
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for arch in archs:
