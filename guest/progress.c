@@ -169,7 +169,8 @@ static void finish(struct faulter *f, int nr, unsigned long least, unsigned long
 	ok = min >= least && worst < BOUND_NS && r <= 2 * faults && (!o || o->ops);
 	judge(ok, "%lu faults, each thread %lu or more (at least %lu wanted), %lu SIGBUS, "
 	      "slowest %.0f ms (below %.0f wanted), %lu retries under the VMA lock, "
-	      "%lu operations of the others", faults, min, least, bus, worst / 1e6, BOUND_NS / 1e6, r, o ? o->ops : 0);
+	      "%lu operations of the others", faults, min, least, bus, worst / 1e6,
+	      BOUND_NS / 1e6, r, o ? o->ops : 0);
 }
 
 static char *map_file(const char *path, size_t pages, int *fdp)
@@ -417,7 +418,8 @@ static void uffd_end_case(bool closing, bool busy, unsigned int rounds)
 		end_round.fd = closing ? -1 : fd;
 		for (int i = 0; i < 3; i++) {
 			atomic_store(&end_round.tid[i], 0);
-			f[i] = (struct faulter){ "fault", FIFO + i, map, -1, i, 3, 32, .rounds = 1 };
+			f[i] = (struct faulter){ "fault", FIFO + i, map, -1, i, 3, 32,
+						 .rounds = 1 };
 		}
 		f[2].pause_us = 1 + r * 37 % 1500;
 		f[2].count = 1;
