@@ -254,7 +254,8 @@ static int verdict(bool readable, const char *incomplete)
 		printf("# %9lu  %s%s%s\n", kinds[i].count, kinds[i].seq,
 		       kinds[i].wrong ? "  NOT ALLOWED: " : "", kinds[i].wrong ?: "");
 	printf("%sok 1 attempts # %s%s%lu faults, %lu of more than one attempt; "
-	       "at most %u attempts, %u under the VMA lock; %lu not allowed, %lu from kernel mode under the VMA lock, "
+	       "at most %u attempts, %u under the VMA lock; %lu not allowed, "
+	       "%lu from kernel mode under the VMA lock, "
 	       "%lu attempts of faults begun before\n", ok ? "" : "not ", incomplete ?: "",
 	       incomplete ? "; " : readable ? "" : "unreadable; ", nr_faults, nr_retried,
 	       max_attempts, max_by_vma_lock, nr_wrong, nr_no_user, nr_outside);

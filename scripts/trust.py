@@ -65,7 +65,7 @@ MADE_UP = [
     ("series", "V+ Vr+ Vtr", "a third attempt under the VMA lock"),
     ("series", "V+ V+ V", "a third attempt under the VMA lock"),
     ("series", "V+ V+ V+ V+ M+ Mt", "a third attempt under the VMA lock"),
-    ("series", "V V+ Vr", "an attempt after one that was not to be retried"),
+    ("series", "M Mt", "an attempt after one that was not to be retried"),
     ("series", "V! V", "under the VMA lock again after a hard retry"),
     ("series", "V+ Mr+ Vtr", "under the VMA lock after mmap_lock"),
     ("series", "V+ Vtr", "with TRIED where base has it not"),
