@@ -13,9 +13,9 @@ and, before that, gives guest/attempts.c made-up traces, among them a fault with
 attempts under the VMA lock. WORD: progress, attempts, inject (without the tracer), broken
 or traces.
 
-A test is passed when it is ok on the series; or when it is stuck on base, too, and on the
-series no more often than chance has it (Fisher's exact test, one-sided, p >= 0.01): "as
-base". It failed when it is not ok on the series for any other reason. Skipped tests fail
+A test is passed when it is ok on the series; or when it is stuck on base, too; or when it
+counts the rounds that spun, and on the series these are no more than chance has it, going by
+base's (Fisher's exact test, one-sided, p >= 0.01), and none slept on. It failed when it is not ok on the series for any other reason. Skipped tests fail
 the whole: the trust kernels have all that is asked for (with --flavour debug, whose kernels
 have not, they do not). Leaves the table in BUILD/results/trust.txt; prints "N passed, N
 failed, N skipped". Exits non-zero if any failed.
@@ -45,7 +45,7 @@ BROKEN = {
 
 # Attempts as guest/attempts.c writes them, made into a trace: what must be said on it.
 # Behind the letters: r has VMA_RETRIED set.
-ALLOWED, STOP = "", "not allowed"
+ALLOWED = ""
 MADE_UP = [
     ("series", "V", ALLOWED),
     ("series", "V+maj Vtr", ALLOWED),
@@ -121,7 +121,8 @@ def traces():
             said = re.findall(r"NOT ALLOWED: (.*)$", r.stdout, re.M)
             ok = (r.returncode, said) == ((1, [want]) if want else (0, []))
             rows.append(Row(f"trace {tree}: {sequence}", "", "; ".join(said) or "allowed",
-                            "passed" if ok else "failed", "" if ok else f"wanted: {want or 'allowed'}"))
+                            "passed" if ok else "failed",
+                            "" if ok else f"wanted: {want or 'allowed'}"))
         # Nothing at all must not pass either.
         with open(f"{d}/trace", "w", encoding="utf-8"):
             pass
@@ -145,8 +146,14 @@ class Boots:
         # A livelock is what is looked for: neither RCU nor the lockup detector may end it.
         append = "maxcpus=1 rcupdate.rcu_cpu_stall_suppress=1 nosoftlockup" if one_cpu else ""
         print(f"@ {tree}: {' '.join(program)}", flush=True)
-        r = guest.run(out, ARCH, program, append=append, log=f"{out}/trust-{name}",
-                      timeout=TIMEOUT, silence=SILENCE)
+        for _ in range(2):
+            r = guest.run(out, ARCH, program, append=append, log=f"{out}/trust-{name}",
+                          timeout=TIMEOUT, silence=SILENCE)
+            if r.output.strip() or r.verdict in ("ok", "failed"):
+                break
+            # A busy host can keep a guest from coming up: told, and tried once more.
+            print(f"@     {r.verdict} before any output: {r.reason}", flush=True)
+            self.text += [f"{name} on {tree}: {r.verdict} before any output: {r.reason}", ""]
         tests = {}
         for no, test, text in re.findall(r"^(not )?ok \d+ (\S.*?) # (.*)$", r.output, re.M):
             tests[test] = not no, text
@@ -191,10 +198,11 @@ class Boots:
         return rows
 
 
-def rounds(text):
-    """(bad, of) of "3 of 300 rounds spun until SCHED_OTHER, 1 slept on ...", or None."""
-    m = re.search(r"(\d+) of (\d+) rounds spun until SCHED_OTHER, (\d+) slept on", text)
-    return m and (int(m[1]) + int(m[3]), int(m[2]))
+def rounds(result):
+    """(spun, of, slept) of "3 of 300 rounds spun until SCHED_OTHER, 1 slept on ...", or None."""
+    m = result and re.search(r"(\d+) of (\d+) rounds spun until SCHED_OTHER, (\d+) slept on",
+                             result[1])
+    return m and tuple(map(int, m.groups()))
 
 
 def more_by_chance(bad, of, bad_base, of_base):
@@ -206,6 +214,7 @@ def more_by_chance(bad, of, bad_base, of_base):
 
 def compare(name, base, series):
     """The row of a test that said (ok, text) on base and on the series, None: nothing."""
+
     def word(x):
         return "missing" if x is None else "skipped" if x[1].startswith("SKIP") else \
             "ok" if x[0] else "not ok"
@@ -217,13 +226,15 @@ def compare(name, base, series):
     elif row.series == "ok":
         row.verdict = "passed"
         row.why = "" if row.base == "ok" else f"base: {base[1]}"
+    elif rounds(base) and rounds(series):
+        # A matter of luck, so it may have been base's to be ok.
+        (spun, of, slept), (spun_base, of_base, slept_base) = rounds(series), rounds(base)
+        p = more_by_chance(spun, of, spun_base, of_base)
+        row.verdict = "passed" if p >= P_WORSE and not slept else "failed"
+        row.why = (f"spun: base {spun_base} of {of_base}, series {spun} of {of} rounds, p={p:.2g}; "
+                   f"slept on: base {slept_base}, series {slept}")
     elif row.base == "ok":
         row.why = series[1]
-    elif rounds(base[1]) and rounds(series[1]):
-        p = more_by_chance(*rounds(series[1]), *rounds(base[1]))
-        row.verdict = "passed" if p >= P_WORSE else "failed"
-        row.why = f"as base: p={p:.3f}; " if p >= P_WORSE else f"more often than base: p={p:.2g}; "
-        row.why += "base {} of {}, series {} of {} rounds".format(*rounds(base[1]), *rounds(series[1]))
     elif base[1].startswith("stuck after") and series[1].startswith("stuck after"):
         row.verdict, row.why = "passed", f"as base; series {series[1]}"
     else:
