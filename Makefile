@@ -53,6 +53,8 @@ PERF_KERNELS = kernel-x86_64-perf-base kernel-x86_64-perf-series
 DEBUG_KERNELS = $(if $(filter x86_64,$(ARCH)),kernel-x86_64-debug-base) \
 	$(ARCH:%=kernel-%-debug-series)
 
+TRUST_KERNELS = kernel-x86_64-trust-base kernel-x86_64-trust-series
+
 # The user land that selftests/mm runs in, and the kernels for it: see scripts/mm-selftests.py.
 MM_ARCH = $(filter x86_64 arm64,$(ARCH))
 MM_ID  := $(shell cat config/mm-packages scripts/mm-root.sh | sha256sum | cut -c1-12)
@@ -99,6 +101,10 @@ mutants: mutate ## break the series in one place at a time: its own tests must n
 variants: STEPS = needs root base trees mutants-tree vary
 variants: vary ## what would be lost without this or that part of the series
 	@cat $(B)/mutants/results/variants.txt
+
+trust: STEPS = needs root base trees $(TRUST_KERNELS) trust-tests
+trust: trust-tests ## forward progress, fault injection, attempts seen by a tracer: base beside series
+	@cat $(B)/results/trust.txt
 
 bisectable: STEPS = needs root base trees bisect-tree commits
 bisectable: commits ## build and boot every commit on every ARCH (hours; goes on where it was)
@@ -199,6 +205,9 @@ mutate: mutants-tree
 vary: mutants-tree
 	$(STEP) env AT=$(B)/mutants $(IN) scripts/variants.py $(B)
 
+trust-tests: $(TRUST_KERNELS)
+	$(STEP) $(IN) scripts/trust.py $(B); rc=$$?; tail -n 1 $(B)/logs/trust-tests.log; exit $$rc
+
 mm-root-%: needs
 	$(STEP) scripts/mm-root.sh $* '$(CACHE)/mm-root-$*-$(MM_ID)'
 
@@ -216,6 +225,7 @@ mm-compare: known-archs $(MM_ARCH:%=mm-root-%) $(MM_KERNELS) $(MM_ARCH:%=mm-prog
 known-archs:
 	@scripts/archs.sh $(ARCH)
 
-.PHONY: help integrity integrity-run run run-long evidence exp-tree real-root real-image compare test kunit mutants mutants-tree mutate variants vary \
+.PHONY: help run run-long evidence exp-tree real-root real-image compare test integrity integrity-run kunit \
+	mutants mutants-tree mutate variants vary trust trust-tests \
 	bisectable bisect-tree commits no-vma-lock model size boot tree series clean distclean needs root base \
 	trees measure measure-long tests mm-selftests mm-compare known-archs

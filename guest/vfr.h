@@ -58,4 +58,16 @@ struct vfr_log {
 #define VFR_SET		_IOW('V', 1, struct vfr_script)
 #define VFR_GET		_IOR('V', 2, struct vfr_log)
 
+/* Lock the folio of a page that is in a file's page cache, over and over. */
+struct vfr_folio {
+	__s32 fd;			/* the file */
+	__u32 times;			/* until a signal comes, at the latest */
+	__u64 index;			/* of the page */
+	__u32 hold_us, gap_us;		/* locked; from unlocking to the next time */
+	__u32 spin;			/* hold it on the CPU, not asleep */
+};
+
+/* Takes as long as that takes; ENOENT if the page is not there. */
+#define VFR_FOLIO	_IOW('V', 3, struct vfr_folio)
+
 #endif

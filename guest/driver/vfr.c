@@ -12,6 +12,8 @@
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/pagemap.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -130,11 +132,47 @@ static int vfr_mmap(struct file *file, struct vm_area_struct *vma)
 	return 0;
 }
 
+static void vfr_hold(unsigned int us, bool spin)
+{
+	ktime_t end = ktime_add_us(ktime_get(), us);
+
+	if (!spin && us)
+		usleep_range(us, us + 1);
+	while (spin && ktime_before(ktime_get(), end))
+		cpu_relax();
+}
+
+/* What readahead, reclaim, migration and writeback do to a folio, all the time. */
+static int vfr_lock_folio(const struct vfr_folio *s)
+{
+	struct file *file = fget(s->fd);
+	int ret = 0;
+
+	if (!file)
+		return -EBADF;
+	for (u32 i = 0; i < s->times && !signal_pending(current); i++) {
+		struct folio *folio = filemap_lock_folio(file->f_mapping, s->index);
+
+		if (IS_ERR(folio)) {
+			ret = PTR_ERR(folio);
+			break;
+		}
+		vfr_hold(s->hold_us, s->spin);
+		folio_unlock(folio);
+		folio_put(folio);
+		vfr_hold(s->gap_us, false);
+		cond_resched();
+	}
+	fput(file);
+	return ret;
+}
+
 static long vfr_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct vfr_file *f = file->private_data;
 	void __user *user = (void __user *)arg;
 	struct vfr_script script;
+	struct vfr_folio folio;
 	struct vfr_log log;
 
 	switch (cmd) {
@@ -154,6 +192,10 @@ static long vfr_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		log = f->log;
 		spin_unlock(&f->lock);
 		return copy_to_user(user, &log, sizeof(log)) ? -EFAULT : 0;
+	case VFR_FOLIO:
+		if (copy_from_user(&folio, user, sizeof(folio)))
+			return -EFAULT;
+		return vfr_lock_folio(&folio);
 	}
 	return -ENOTTY;
 }
