@@ -8,7 +8,7 @@
 # nothing then.
 #
 # Variables: ARCH="x86_64 ..." (make test, bisectable), MUTANTS="NAME ..." (some of
-# mutants/), FROM=1 (make bisectable: the first patch), PAIRS=5 (make run), ROUNDS=5 and WORKLOADS="e1 ..." (make evidence), KERNEL=/path/to/a
+# mutants/), ABUSE="WORD ..." (make abuse: tests with such a word, -WORD: without), FROM=1 (make bisectable: the first patch), PAIRS=5 (make run), ROUNDS=5 and WORKLOADS="e1 ..." (make evidence), KERNEL=/path/to/a
 # git tree of yours as the base, ACCEL=kvm, DEBIAN_MIRROR=http://..., TREE=base
 # (make boot), XDG_CACHE_HOME for the big reusable things.
 
@@ -119,6 +119,10 @@ boot: STEPS = needs root base trees kernel-x86_64-perf-$(TREE)
 boot: kernel-x86_64-perf-$(TREE) ## a guest with a shell (TREE=base for the base kernel); ctrl-a x ends it
 	$(IN) scripts/guest.py $(B)/out/x86_64-perf-$(TREE) x86_64 --shell
 
+abuse: STEPS = needs root base abuse
+abuse: base ## the harness killed, on a full disk, without a network ... (10 minutes); ABUSE="WORD ..." for some
+	$(STEP) scripts/abuse.py $(B) $(call q,$(ROOT)) $(call q,$(CACHE)) $(ABUSE)
+
 tree: STEPS = needs root base trees
 tree: trees ## the kernel as a git tree, build/<base>/linux, branch series made from patches/
 	@echo 'The series as a git tree: $(B)/linux (branch series; its base is branch base)'
@@ -209,5 +213,5 @@ known-archs:
 	@scripts/archs.sh $(ARCH)
 
 .PHONY: help run run-long evidence exp-tree real-root real-image compare test kunit mutants mutants-tree mutate variants vary \
-	bisectable bisect-tree commits no-vma-lock model size boot tree series clean distclean needs root base \
+	bisectable bisect-tree commits no-vma-lock model size boot tree series clean distclean abuse needs root base \
 	trees measure measure-long tests mm-selftests mm-compare known-archs
