@@ -25,7 +25,13 @@ FROM  ?= 1
 TREE  ?= series
 export KERNEL DEBIAN_MIRROR ACCEL
 
-CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vm-fault-retry-hard
+# A path for the shell: it may have blanks, quotes or a dollar.
+q = '$(subst ','\'',$1)'
+
+CACHE := $(or $(value XDG_CACHE_HOME),$(value HOME)/.cache)/vm-fault-retry-hard
+# What scripts/lib.sh needs to keep two runs apart.
+export VFR_CACHE := $(CACHE)
+export VFR_RUN := $(shell echo $$PPID)
 # A build root is named after what goes into it.
 ROOT  := $(CACHE)/root-$(shell cat config/packages scripts/root.sh | sha256sum | cut -c1-12)
 ifdef KERNEL
@@ -128,13 +134,13 @@ tree: trees ## the kernel as a git tree, build/<base>/linux, branch series made 
 	@echo 'The series as a git tree: $(B)/linux (branch series; its base is branch base)'
 
 series: ## regenerate patches/ from the commits in that tree
-	@$(IN) scripts/series.sh $(B)
+	@scripts/alone.sh $(IN) scripts/series.sh $(B)
 
 clean: ## remove build/ (refused while the tree has commits that are not in patches/)
 	@scripts/clean.sh
 
-distclean: clean ## remove the cache, too: build root, base kernel, ccache
-	rm -rf '$(CACHE)'
+distclean: ## remove the cache, too: build root, base kernel, ccache
+	@scripts/clean.sh $(call q,$(CACHE))
 
 # ---- the steps ----
 
