@@ -382,8 +382,9 @@ def sphinx(build, tree, sections):
     shutil.rmtree(out, ignore_errors=True)
     if r.returncode or not pages:
         raise subprocess.CalledProcessError(r.returncode, "make htmldocs", r.stdout, r.stderr)
-    with open(f"{out}.log", "w", encoding="utf-8") as f:
+    with open(f"{out}.tmp", "w", encoding="utf-8") as f:
         f.write(f"{ident}\n{r.stdout}{r.stderr}")
+    os.rename(f"{out}.tmp", f"{out}.log")
     return r.stdout + r.stderr
 
 
