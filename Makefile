@@ -23,6 +23,7 @@ PAIRS ?= 5
 ROUNDS ?= 5
 FROM  ?= 1
 TREE  ?= series
+$(if $(filter base series,$(TREE)),,$(error TREE=$(TREE)? base or series))
 export KERNEL DEBIAN_MIRROR ACCEL
 
 # A path for the shell: it may have blanks, quotes or a dollar.
@@ -35,15 +36,17 @@ export VFR_RUN := $(shell echo $$PPID)
 # A build root is named after what goes into it.
 ROOT  := $(CACHE)/root-$(shell cat config/packages scripts/root.sh | sha256sum | cut -c1-12)
 ifdef KERNEL
-override KERNEL := $(shell cd '$(KERNEL)' 2>/dev/null && git rev-parse --show-toplevel 2>/dev/null)
+git = git -c safe.directory='*'
+override KERNEL := $(shell cd $(call q,$(KERNEL)) 2>/dev/null && $(git) rev-parse --show-toplevel 2>/dev/null)
 $(if $(KERNEL),,$(error KERNEL is not a git tree: name the top of a Linux git tree, or leave it out))
-B := build/kernel-$(shell git -C '$(KERNEL)' rev-parse --short=12 HEAD)
+B := build/kernel-$(shell $(git) -C $(call q,$(KERNEL)) rev-parse --verify -q --short=12 HEAD)
+$(if $(filter build/kernel-,$(B)),$(error KERNEL has no commit yet: commit in it, or check out a branch))
 else
 B := build/$(patsubst linux-source-%,%,$(BASE_PACKAGE))
 endif
 
 STEPS = needs root base trees
-IN   = scripts/inroot.sh '$(ROOT)' '$(CACHE)'
+IN   = scripts/inroot.sh $(call q,$(ROOT)) $(call q,$(CACHE))
 STEP = @scripts/step.sh '$@' '$(B)/logs/$@.log' '$(STEPS)'
 
 # ---- what a user calls ----
@@ -90,7 +93,7 @@ test: STEPS = needs root base trees $(DEBUG_KERNELS) tests
 test: tests ## all tests; ARCH="..." for some architectures
 
 kunit: STEPS = needs root base trees kunit
-kunit: trees known-archs ## the series' KUnit suite by kunit.py, on UML and in QEMU for each ARCH
+kunit: known-archs trees ## the series' KUnit suite by kunit.py, on UML and in QEMU for each ARCH
 	$(STEP) $(IN) scripts/kunit.sh $(B) $(ARCH)
 
 mutants: STEPS = needs root base trees mutants-tree mutate
@@ -114,7 +117,7 @@ model: root ## prove the bound, the flags and the locks of the retry by Spin, an
 	$(STEP) $(IN) model/check.sh $(B)/model
 
 size: STEPS = needs root base trees size
-size: trees known-archs ## what the series adds to the fault handler of each ARCH, in bytes
+size: known-archs trees ## what the series adds to the fault handler of each ARCH, in bytes
 	$(STEP) $(IN) scripts/size.py $(B) $(ARCH)
 
 mm-selftests: STEPS = needs root base trees $(MM_ARCH:%=mm-root-%) $(MM_KERNELS) $(MM_ARCH:%=mm-programs-%) mm-compare
@@ -145,10 +148,10 @@ distclean: ## remove the cache, too: build root, base kernel, ccache
 # ---- the steps ----
 
 needs:
-	$(STEP) scripts/needs.sh '$(CACHE)' '$(ROOT)' build
+	$(STEP) scripts/needs.sh $(call q,$(CACHE)) $(call q,$(ROOT)) build
 
 root: needs
-	$(STEP) scripts/root.sh '$(ROOT)'
+	$(STEP) scripts/root.sh $(call q,$(ROOT))
 
 base: root
 	$(STEP) $(if $(KERNEL),echo up to date,$(IN) scripts/base.sh)
@@ -158,7 +161,7 @@ trees: base
 
 # kernel-ARCH-FLAVOUR-TREE. Never a file: made whenever it is asked for. In a test
 # one that does not build is a failure among others, and the rest goes on.
-kernel-%: trees known-archs
+kernel-%: known-archs trees
 	$(STEP) $(IN) scripts/kernel-and-guest.sh $(B) $(subst -, ,$*) \
 		$(if $(filter test,$(MAKECMDGOALS)),|| [ $$? != 130 ])
 
@@ -175,7 +178,7 @@ experiment-%: exp-tree
 	$(STEP) env AT=$(B)/exp $(IN) scripts/experiment.sh $(B) $*
 
 real-root: needs
-	$(STEP) scripts/real-root.sh '$(CACHE)/real-root-$(REAL_ID)'
+	$(STEP) scripts/real-root.sh $(call q,$(CACHE)/real-root-$(REAL_ID))
 
 real-image: root real-root
 	$(STEP) $(IN) scripts/real-image.sh $(B) /cache/real-root-$(REAL_ID)
@@ -189,7 +192,7 @@ tests: known-archs $(DEBUG_KERNELS)
 bisect-tree: trees
 	$(STEP) $(IN) scripts/clone-tree.sh $(B) bisect
 
-commits: bisect-tree known-archs
+commits: known-archs bisect-tree
 	$(STEP) env AT=$(B)/bisect $(IN) scripts/bisectable.py $(B) $(FROM) $(ARCH)
 
 mutants-tree: trees
@@ -202,7 +205,7 @@ vary: mutants-tree
 	$(STEP) env AT=$(B)/mutants $(IN) scripts/variants.py $(B)
 
 mm-root-%: needs
-	$(STEP) scripts/mm-root.sh $* '$(CACHE)/mm-root-$*-$(MM_ID)'
+	$(STEP) scripts/mm-root.sh $* $(call q,$(CACHE)/mm-root-$*-$(MM_ID))
 
 # mm-kernel-ARCH-TREE
 mm-kernel-%: trees
