@@ -8,7 +8,9 @@
 # nothing then.
 #
 # Variables: ARCH="x86_64 ..." (make test, bisectable), MUTANTS="NAME ..." (some of
-# mutants/), SECONDS=600 (make integrity), FROM=1 (make bisectable: the first patch), PAIRS=5 (make run), ROUNDS=5 and WORKLOADS="e1 ..." (make evidence), KERNEL=/path/to/a
+# mutants/), SECONDS=600 (make integrity), ABUSE="WORD ..." (make abuse: tests with such a
+# word, -WORD: without), FROM=1 (make bisectable: the first patch), PAIRS=5 (make run),
+# ROUNDS=5 and WORKLOADS="e1 ..." (make evidence), KERNEL=/path/to/a
 # git tree of yours as the base, ACCEL=kvm, DEBIAN_MIRROR=http://..., TREE=base
 # (make boot), XDG_CACHE_HOME for the big reusable things.
 
@@ -24,21 +26,30 @@ ROUNDS ?= 5
 FROM  ?= 1
 SECONDS ?= 600
 TREE  ?= series
+$(if $(filter base series,$(TREE)),,$(error TREE=$(TREE)? base or series))
 export KERNEL DEBIAN_MIRROR ACCEL
 
-CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vm-fault-retry-hard
+# A path for the shell: it may have blanks, quotes or a dollar.
+q = '$(subst ','\'',$1)'
+
+CACHE := $(or $(value XDG_CACHE_HOME),$(value HOME)/.cache)/vm-fault-retry-hard
+# What scripts/lib.sh needs to keep two runs apart.
+export VFR_CACHE := $(CACHE)
+export VFR_RUN := $(shell echo $$PPID)
 # A build root is named after what goes into it.
 ROOT  := $(CACHE)/root-$(shell cat config/packages scripts/root.sh | sha256sum | cut -c1-12)
 ifdef KERNEL
-override KERNEL := $(shell cd '$(KERNEL)' 2>/dev/null && git rev-parse --show-toplevel 2>/dev/null)
+git = git -c safe.directory='*'
+override KERNEL := $(shell cd $(call q,$(KERNEL)) 2>/dev/null && $(git) rev-parse --show-toplevel 2>/dev/null)
 $(if $(KERNEL),,$(error KERNEL is not a git tree: name the top of a Linux git tree, or leave it out))
-B := build/kernel-$(shell git -C '$(KERNEL)' rev-parse --short=12 HEAD)
+B := build/kernel-$(shell $(git) -C $(call q,$(KERNEL)) rev-parse --verify -q --short=12 HEAD)
+$(if $(filter build/kernel-,$(B)),$(error KERNEL has no commit yet: commit in it, or check out a branch))
 else
 B := build/$(patsubst linux-source-%,%,$(BASE_PACKAGE))
 endif
 
 STEPS = needs root base trees
-IN   = scripts/inroot.sh '$(ROOT)' '$(CACHE)'
+IN   = scripts/inroot.sh $(call q,$(ROOT)) $(call q,$(CACHE))
 STEP = @scripts/step.sh '$@' '$(B)/logs/$@.log' '$(STEPS)'
 
 # ---- what a user calls ----
@@ -91,7 +102,7 @@ integrity: integrity-run ## every page right under all calls that change mapping
 	@sed '/^All that it printed:/,$$d' $(B)/results/integrity.txt
 
 kunit: STEPS = needs root base trees kunit
-kunit: trees known-archs ## the series' KUnit suite by kunit.py, on UML and in QEMU for each ARCH
+kunit: known-archs trees ## the series' KUnit suite by kunit.py, on UML and in QEMU for each ARCH
 	$(STEP) env ACCEL=$(or $(ACCEL),tcg) $(IN) scripts/kunit.sh $(B) $(ARCH)
 
 mutants: STEPS = needs root base trees mutants-tree mutate
@@ -119,7 +130,7 @@ model: root ## prove the bound, the flags and the locks of the retry by Spin, an
 	$(STEP) $(IN) model/check.sh $(B)/model
 
 size: STEPS = needs root base trees size
-size: trees known-archs ## what the series adds to the fault handler of each ARCH, in bytes
+size: known-archs trees ## what the series adds to the fault handler of each ARCH, in bytes
 	$(STEP) $(IN) scripts/size.py $(B) $(ARCH)
 
 mm-selftests: STEPS = needs root base trees $(MM_ARCH:%=mm-root-%) $(MM_KERNELS) $(MM_ARCH:%=mm-programs-%) mm-compare
@@ -130,26 +141,30 @@ boot: STEPS = needs root base trees kernel-x86_64-perf-$(TREE)
 boot: kernel-x86_64-perf-$(TREE) ## a guest with a shell (TREE=base for the base kernel); ctrl-a x ends it
 	$(IN) scripts/guest.py $(B)/out/x86_64-perf-$(TREE) x86_64 --shell
 
+abuse: STEPS = needs root base abuse
+abuse: base ## the harness killed, on a full disk, without a network ... (10 minutes); ABUSE="WORD ..." for some
+	$(STEP) scripts/abuse.py $(B) $(call q,$(ROOT)) $(call q,$(CACHE)) $(ABUSE)
+
 tree: STEPS = needs root base trees
 tree: trees ## the kernel as a git tree, build/<base>/linux, branch series made from patches/
 	@echo 'The series as a git tree: $(B)/linux (branch series; its base is branch base)'
 
 series: ## regenerate patches/ from the commits in that tree
-	@$(IN) scripts/series.sh $(B)
+	@scripts/alone.sh $(IN) scripts/series.sh $(B)
 
 clean: ## remove build/ (refused while the tree has commits that are not in patches/)
 	@scripts/clean.sh
 
-distclean: clean ## remove the cache, too: build root, base kernel, ccache
-	rm -rf '$(CACHE)'
+distclean: ## remove the cache, too: build root, base kernel, ccache
+	@scripts/clean.sh $(call q,$(CACHE))
 
 # ---- the steps ----
 
 needs:
-	$(STEP) scripts/needs.sh '$(CACHE)' '$(ROOT)' build
+	$(STEP) scripts/needs.sh $(call q,$(CACHE)) $(call q,$(ROOT)) build
 
 root: needs
-	$(STEP) scripts/root.sh '$(ROOT)'
+	$(STEP) scripts/root.sh $(call q,$(ROOT))
 
 base: root
 	$(STEP) $(if $(KERNEL),echo up to date,$(IN) scripts/base.sh)
@@ -159,7 +174,7 @@ trees: base
 
 # kernel-ARCH-FLAVOUR-TREE. Never a file: made whenever it is asked for. In a test
 # one that does not build is a failure among others, and the rest goes on.
-kernel-%: trees known-archs
+kernel-%: known-archs trees
 	$(STEP) $(IN) scripts/kernel-and-guest.sh $(B) $(subst -, ,$*) \
 		$(if $(filter test,$(MAKECMDGOALS)),|| [ $$? != 130 ])
 
@@ -176,7 +191,7 @@ experiment-%: exp-tree
 	$(STEP) env AT=$(B)/exp $(IN) scripts/experiment.sh $(B) $*
 
 real-root: needs
-	$(STEP) scripts/real-root.sh '$(CACHE)/real-root-$(REAL_ID)'
+	$(STEP) scripts/real-root.sh $(call q,$(CACHE)/real-root-$(REAL_ID))
 
 real-image: root real-root
 	$(STEP) $(IN) scripts/real-image.sh $(B) /cache/real-root-$(REAL_ID)
@@ -193,7 +208,7 @@ integrity-run: kernel-x86_64-debug-series
 bisect-tree: trees
 	$(STEP) $(IN) scripts/clone-tree.sh $(B) bisect
 
-commits: bisect-tree known-archs
+commits: known-archs bisect-tree
 	$(STEP) env AT=$(B)/bisect $(IN) scripts/bisectable.py $(B) $(FROM) $(ARCH)
 
 mutants-tree: trees
@@ -209,7 +224,7 @@ trust-tests: $(TRUST_KERNELS)
 	$(STEP) $(IN) scripts/trust.py $(B); rc=$$?; tail -n 1 $(B)/logs/trust-tests.log; exit $$rc
 
 mm-root-%: needs
-	$(STEP) scripts/mm-root.sh $* '$(CACHE)/mm-root-$*-$(MM_ID)'
+	$(STEP) scripts/mm-root.sh $* $(call q,$(CACHE)/mm-root-$*-$(MM_ID))
 
 # mm-kernel-ARCH-TREE
 mm-kernel-%: trees
@@ -226,6 +241,6 @@ known-archs:
 	@scripts/archs.sh $(ARCH)
 
 .PHONY: help run run-long evidence exp-tree real-root real-image compare test integrity integrity-run kunit \
-	mutants mutants-tree mutate variants vary trust trust-tests \
+	mutants mutants-tree mutate variants vary trust trust-tests abuse \
 	bisectable bisect-tree commits no-vma-lock model size boot tree series clean distclean needs root base \
 	trees measure measure-long tests mm-selftests mm-compare known-archs

@@ -39,13 +39,15 @@ if verified "$BASE_VERSION" "$BASE_SHA256"; then
 	exit 0
 fi
 
-# A state of its own for apt: the build root stays as it is.
+# A state of its own for apt: the build root stays as it is. Made anew, as apt does not
+# get over a damaged list.
 apt=/cache/apt
+rm -rf "$apt"
 mkdir -p "$apt/state/lists/partial" "$apt/cache/archives/partial" "$apt/etc"
 sed -n '/^deb /{p;s/ trixie main/ trixie-backports main/p;q;}' /etc/apt/sources.list > "$apt/etc/sources.list"
 apt_opts="-o APT::Sandbox::User=root -o Dir::State=$apt/state -o Dir::State::status=/var/lib/dpkg/status
 	-o Dir::Cache=$apt/cache -o Dir::Etc::sourcelist=$apt/etc/sources.list -o Dir::Etc::sourceparts=-
-	-o Acquire::Retries=2 -o Acquire::http::Timeout=30"
+	-o Acquire::Retries=2 -o Acquire::http::Timeout=30 -o APT::Update::Error-Mode=any"
 hint="Three things you can do: check the network (or name another mirror: make distclean, DEBIAN_MIRROR=...); use a kernel tree of yours with KERNEL=/path/to/linux; or copy the cache folder from a machine that has it."
 
 # shellcheck disable=SC2086
@@ -78,7 +80,8 @@ mkdir -p "$tmp"
 # shellcheck disable=SC2086
 (cd "$tmp" && apt-get $apt_opts -q download "$BASE_PACKAGE=$version") ||
 	die "$BASE_PACKAGE $version cannot be downloaded. $hint"
-dpkg-deb --fsys-tarfile "$tmp"/*.deb | tar -C "$tmp" -x ./usr/src
+dpkg-deb --fsys-tarfile "$tmp"/*.deb | tar -C "$tmp" -x ./usr/src ||
+	die "$BASE_PACKAGE $version cannot be unpacked: see above; $(df -Pm "$dir" | awk 'NR == 2 { print $4 }') MB free in the cache"
 sum=$(sha256sum < "$tmp/usr/src/$BASE_PACKAGE.tar.xz")
 sum=${sum%% *}
 if [ "$version" = "$BASE_VERSION" ] && [ "$sum" != "$BASE_SHA256" ]; then

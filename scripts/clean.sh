@@ -1,9 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 # Remove build/, but not work of yours that is nowhere else.
-#	clean.sh        FORCE=1 removes it all the same
+#	clean.sh [CACHE]        FORCE=1 removes it all the same
+# With CACHE that is removed, too, unless another run works with it.
 set -eu
 . "$(dirname "$0")/lib.sh"
+cache=${1:-}
+alone
+[ -z "$cache" ] || [ ! -d "$cache" ] || flock -n 7 ||
+	die "another run works with the cache $cache: wait for its end"
 for linux in build/*/linux; do
 	[ -d "$linux/.git" ] || continue
 	applied=$(cat "$linux/.git/vfr-patches" 2>/dev/null || true)
@@ -15,3 +20,4 @@ for linux in build/*/linux; do
 	fi
 done
 rm -rf build
+[ -z "$cache" ] || rm -rf "$cache"

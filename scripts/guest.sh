@@ -72,8 +72,10 @@ if [ "$flavour" = perf ]; then
 	rm "$tmp/fs"
 fi
 
-(cd "$tmp/root" && find . | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet --reproducible) |
-	gzip -1n > "$out/initramfs.gz.tmp"
+find "$tmp/root" -exec touch -hd @0 {} +
+(cd "$tmp/root" && find . | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet --reproducible) > "$tmp/cpio"
+gzip -1n < "$tmp/cpio" > "$out/initramfs.gz.tmp"
+rm "$tmp/cpio"
 mv "$out/initramfs.gz.tmp" "$out/initramfs.gz"
 echo "$id" > "$out/initramfs.id"
 echo "initramfs made"

@@ -34,12 +34,20 @@ id=$({
 	"${CROSS}gcc" --version
 } | sha256sum)
 id=${id%% *}
-if [ "$(cat "$out/.vfr-complete" 2>/dev/null)" = "$id" ]; then
+if [ "$(cat "$out/.vfr-complete" 2>/dev/null)" = "$id" ] && [ -f "$out/$IMAGE" ]; then
 	echo "up to date"
 	exit 0
 fi
 mkdir -p "$out"
 rm -f "$out/.vfr-complete"
+# kbuild writes .X.cmd when X is done. One that is older than X belongs to an X whose
+# making was killed, which may be cut short, and which make would take for new.
+find "$out" -name '.*.cmd' | while read -r cmd; do
+	made=${cmd##*/.}
+	made=${cmd%/*}/${made%.cmd}
+	# shellcheck disable=SC3013
+	[ ! "$made" -nt "$cmd" ] || rm -fv "$made"
+done
 
 # "Depend" saves running the preprocessor twice for each miss (see cc.sh for its price).
 export CCACHE_DIR=/cache/ccache CCACHE_MAXSIZE=12G CCACHE_DEPEND=1
@@ -70,7 +78,7 @@ start=$(date +%s)
 rc=0
 $make CC="/vfr/scripts/cc.sh ${CROSS}gcc" -j"$(nproc)" all > "$out/build.log" 2> "$out/warnings.log" || rc=$?
 cat "$out/warnings.log"
-[ "$rc" = 0 ] || die "the kernel does not build; the whole log: $out/build.log"
+[ "$rc" = 0 ] || die "the kernel does not build; the whole log: $out/build.log; $(df -Pm "$out" | awk 'NR == 2 { print $4 }') MB free there"
 ccache -s | sed -n 1,4p
 [ -f "$out/$IMAGE" ] || die "no $IMAGE after the build"
 echo $(($(date +%s) - start)) > "$out/build.seconds"

@@ -10,8 +10,43 @@ die() {
 
 # take_over_tmp DIR: an unfinished DIR.tmp of an interrupted run is redone.
 take_over_tmp() {
-	rm -rf "$1.tmp" 2>/dev/null || true
-	mkdir -p "$1.tmp"
+	rm -rf "$1.tmp" && mkdir -p "$1.tmp" ||
+		die "$1.tmp of an interrupted run cannot be made anew: is it another user's, or the disk full?"
+}
+
+# alive "PID START": whether that process is there still; the same id may be another by now.
+alive() {
+	since=$(sed 's/.*) //' "/proc/${1%% *}/stat" 2>/dev/null | cut -d' ' -f20)
+	[ -n "$since" ] && [ "$since" = "${1#* }" ]
+}
+
+# alone: give up if another run is at work in this clone. A run is a make, its process id
+# in VFR_RUN; build/.run names the one at work, between its steps, too. File descriptor
+# 8 holds build/.lock, and all that is started inherits it, so that what a killed run
+# has left behind counts as well. 7 holds the cache (VFR_CACHE) against a make distclean.
+alone() {
+	me=${VFR_RUN:-$PPID}
+	me="$me $(sed 's/.*) //' "/proc/$me/stat" | cut -d' ' -f20)"
+	mkdir -p build 2>/dev/null && { true >> build/.lock; } 2>/dev/null ||
+		die "cannot write to $PWD/build: is it another user's, or the disk full?"
+	exec 8> build/.lock
+	not_alone
+	# What has just been ended may take a moment.
+	flock -w 10 8 ||
+		die "another run is at work in this clone, or what it has left behind (fuser $PWD/build/.lock): wait for its end"
+	not_alone
+	echo "$me" > build/.run || die "cannot write to $PWD/build: is the disk full?"
+	if [ -d "${VFR_CACHE:-}" ]; then
+		exec 7< "$VFR_CACHE"
+		flock -s -w 10 7 || die "the cache $VFR_CACHE is being removed: wait, then run again"
+	fi
+}
+
+# not_alone: the part of alone() that looks for another run.
+not_alone() {
+	other=$(cat build/.run 2>/dev/null) || return 0
+	[ "$other" = "$me" ] || ! alive "$other" ||
+		die "another run is at work in this clone (process ${other%% *}): wait for its end"
 }
 
 # arch_env ARCH: read config/ARCH.env, or list what there is.
@@ -47,11 +82,12 @@ unpack_debian() {
 	mkfifo "$1.tmp.fifo"
 	# Unpacked by us, so that every file is ours whoever we are.
 	tar -C "$1.tmp" --no-same-owner -x --exclude='./dev/*' < "$1.tmp.fifo" &
+	# Without the file descriptors of alone(): see root.sh.
 	if ! mmdebstrap --variant=extract --architectures="$debian" --include="$packages" \
 		--dpkgopt='path-exclude=/usr/share/man/*' \
 		--dpkgopt='path-exclude=/usr/share/doc/*' \
 		--dpkgopt='path-exclude=/usr/share/locale/*' \
-		--format=tar trixie - ${mirror:+"$mirror"} > "$1.tmp.fifo"
+		--format=tar trixie - ${mirror:+"$mirror"} > "$1.tmp.fifo" 7>&- 8>&-
 	then
 		wait
 		rm -f "$1.tmp.fifo"

@@ -26,7 +26,10 @@ bwrap --ro-bind / / --dev /dev --proc /proc --unshare-pid true 2>/dev/null ||
 	die "bubblewrap cannot make a sandbox here: allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces) or run as root"
 
 # 15 GB for all; less once the build root and the trees are there.
-mkdir -p "$cache" "$build" || die "cannot write to $cache or $build"
+for dir in "$cache" "$build"; do
+	mkdir -p "$dir" 2>/dev/null && [ -w "$dir" ] ||
+		die "cannot write to $dir: is it another user's? chown it, or set XDG_CACHE_HOME (cache)"
+done
 need=15
 [ -e "$root/.complete" ] && [ -n "$(find "$build" -maxdepth 3 -name .vfr-complete 2>/dev/null | head -n 1)" ] &&
 	need=4
@@ -42,6 +45,9 @@ mem=$(awk '/^MemAvailable/ { print int($2 / 1048576) }' /proc/meminfo)
 
 # A network, or all that would come from it.
 if [ ! -e "$root/.complete" ]; then
+	user=$(id -un)
+	[ "$(id -u)" = 0 ] || { grep -q "^$user:" /etc/subuid && grep -q "^$user:" /etc/subgid; } 2>/dev/null ||
+		die "$user has no subordinate ids, which the build root needs: as root: usermod --add-subuids 200000-265535 --add-subgids 200000-265535 $user"
 	mirror=$("$(dirname "$0")/mirror.sh")
 	if [ -n "$mirror" ] && [ -x /usr/lib/apt/apt-helper ]; then
 		tmp=$(mktemp -d)

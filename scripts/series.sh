@@ -13,6 +13,7 @@ cover=patches/0000-cover-letter.patch
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
 export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
 [ -e "$linux/.git/vfr-base" ] || die "no tree yet: make tree"
+[ -e "$cover" ] || die "$cover is missing: take it back (git checkout patches)"
 if [ -z "$out" ] && [ -n "$(git -C "$linux" status --porcelain -uno | head -n 1)" ]; then
 	die "$linux has uncommitted changes: commit them (git commit --fixup ..., git rebase -i --autosquash base)"
 fi
@@ -40,8 +41,15 @@ fi
 if diff -r "$tmp" patches >/dev/null; then
 	echo "up to date"
 else
-	rm -f patches/*.patch
-	cp "$tmp"/*.patch patches/
+	# Whenever this is killed, patches/ is the old one or the new one.
+	rm -rf patches.tmp
+	cp -a patches patches.tmp
+	rm -f patches.tmp/*.patch
+	cp "$tmp"/*.patch patches.tmp
+	sync -f patches.tmp
+	mv --exchange -T patches.tmp patches
+	rm -rf patches.tmp
 	echo "patches/ regenerated: $(ls patches | wc -l) files"
 fi
-echo "$(cat patches/*.patch | sha256sum | cut -d' ' -f1) $(git -C "$linux" rev-parse series)" > "$linux/.git/vfr-patches"
+echo "$(cat patches/*.patch | sha256sum | cut -d' ' -f1) $(git -C "$linux" rev-parse series)" > "$linux/.git/vfr-patches.tmp"
+mv "$linux/.git/vfr-patches.tmp" "$linux/.git/vfr-patches"

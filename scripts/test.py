@@ -217,6 +217,96 @@ def test_audit_fails(build):
     return f"not found: {missed}" if missed else ""
 
 
+# ---- the steps ----
+
+def test_one_run(build):
+    """A second run in one clone is refused; a step ends with its make, and so does its job."""
+    with tempfile.TemporaryDirectory(dir=build) as tmp:
+        shutil.copytree("scripts", f"{tmp}/scripts")
+
+        def step(make, job):
+            return subprocess.Popen(["scripts/step.sh", "step", "build/log", "step", "sh", "-c", job],
+                                    cwd=tmp, env={**os.environ, "VFR_RUN": str(make)}, text=True,
+                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        with subprocess.Popen(["sleep", "1000"]) as make, \
+                step(make.pid, "echo $$ > build/job; sleep 1000") as first:
+            try:
+                while first.poll() is None and not os.path.exists(f"{tmp}/build/job"):
+                    time.sleep(0.05)
+                with step(os.getpid(), "true") as other:
+                    said = other.communicate(timeout=200)[0]
+                if not other.returncode or "another run is at work in this clone" not in said:
+                    return f"a second run is not refused: {said}"
+                make.kill()
+                make.wait()
+                said = first.communicate(timeout=200)[0]
+                job = int(lines_of(f"{tmp}/build/job")[0])
+                if "interrupted" not in said or os.path.exists(f"/proc/{job}"):
+                    return f"a step lives on without its make: {said}"
+                for run in (None, "", f"{job} 1"):	# dead; a full disk's; the id is another's
+                    if run is not None:
+                        with open(f"{tmp}/build/.run", "w", encoding="utf-8") as f:
+                            f.write(run)
+                    with step(os.getpid(), "true") as other:
+                        said = other.communicate(timeout=200)[0]
+                    if other.returncode:
+                        return f"after the run '{run}': {said}"
+                return ""
+            except subprocess.TimeoutExpired:
+                return "a step lives on without its make, or a second run waits"
+            finally:
+                make.kill()
+                first.terminate()
+
+
+def test_series_killed(build):
+    """patches/ is the old one or the new one when series.sh is killed behind any command."""
+    with tempfile.TemporaryDirectory(dir=build) as tmp:
+        for d in ("scripts", "patches"):
+            shutil.copytree(d, f"{tmp}/{d}")
+        git = ("git", "-C", f"{tmp}/build/linux", "-c", "user.name=a", "-c", "user.email=a@b")
+        sh("git", "init", "-q", "-b", "base", f"{tmp}/build/linux")
+        sh(*git, "commit", "-q", "--allow-empty", "-m", "base")
+        sh(*git, "checkout", "-q", "-b", "series")
+        sh(*git, "config", "branch.series.description", "A series\n\nText.")
+        for n in "12":
+            with open(f"{tmp}/build/linux/{n}", "w", encoding="utf-8") as f:
+                f.write(n)
+            sh(*git, "add", n)
+            sh(*git, "commit", "-q", "-m", f"patch {n}")
+        with open(f"{tmp}/build/linux/.git/vfr-base", "w", encoding="utf-8"):
+            pass
+
+        def series():
+            """The status of series.sh, and what is in patches/ then."""
+            rc = subprocess.run(["scripts/series.sh", "build"], cwd=tmp, check=False,
+                                capture_output=True).returncode
+            return rc, {os.path.basename(p): open(p, encoding="utf-8").read()
+                        for p in glob.glob(f"{tmp}/patches/*")}
+        old = series()
+        shutil.copytree(f"{tmp}/patches", f"{tmp}/old")
+        sh(*git, "commit", "-q", "--amend", "-m", "another subject")
+        new = series()
+        if old[0] or new[0] or old == new:
+            return "series.sh does not work"
+        script, tried = f"{tmp}/scripts/series.sh", 0
+        text = open(script, encoding="utf-8").read()
+        for m in re.finditer(r"^\t*(?:rm|cp|mv|sync) .*\n", text, re.M):
+            with open(script, "w", encoding="utf-8") as f:
+                f.write(f"{text[:m.end()]}kill -9 $$\n{text[m.end():]}")
+            shutil.rmtree(f"{tmp}/patches", ignore_errors=True)
+            shutil.copytree(f"{tmp}/old", f"{tmp}/patches")
+            rc, now = series()
+            tried += rc == -9
+            with open(script, "w", encoding="utf-8") as f:
+                f.write(text)
+            if now not in (old[1], new[1]):
+                return f"after '{m[0].strip()}' it has {sorted(now)}"
+            if series() != new:
+                return f"after '{m[0].strip()}' the next make series does not mend it"
+        return "" if tried > 2 else f"killed at {tried} places only"
+
+
 # ---- the kernels ----
 
 def touched(build, suffixes=(".c", ".h")):
@@ -292,8 +382,9 @@ def sphinx(build, tree, sections):
     shutil.rmtree(out, ignore_errors=True)
     if r.returncode or not pages:
         raise subprocess.CalledProcessError(r.returncode, "make htmldocs", r.stdout, r.stderr)
-    with open(f"{out}.log", "w", encoding="utf-8") as f:
+    with open(f"{out}.tmp", "w", encoding="utf-8") as f:
         f.write(f"{ident}\n{r.stdout}{r.stderr}")
+    os.rename(f"{out}.tmp", f"{out}.log")
     return r.stdout + r.stderr
 
 
@@ -745,6 +836,9 @@ def main():
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for arch in archs:
             pool.submit(one_arch, t, build, arch)
+    t.run("harness: one run at a time in a clone, and a step ends with its make", test_one_run, build)
+    t.run("harness: patches/ is the old or the new one when make series is killed",
+          test_series_killed, build)
     for name, program, want, kw in VERDICTS:
         t.run(f"harness: {name}", test_verdict, build, archs[0], program, want, kw)
     t.matrix(archs)

@@ -12,6 +12,9 @@ set -eu
 build=$1
 linux=$build/linux
 mkdir -p "$build"
+eval "$(sed -n 's/^\(BASE_VERSION\) *= */\1=/p' base.mk)"
+[ -e patches/0000-cover-letter.patch ] ||
+	die "patches/0000-cover-letter.patch is missing: take it back (git checkout patches)"
 export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
 
 patches_id() {
@@ -21,6 +24,11 @@ patches_id() {
 # ---- the base ----
 if [ -n "${KERNEL:-}" ]; then
 	want=$(git -C "$KERNEL" rev-parse HEAD)
+	git -C "$KERNEL" cat-file -e HEAD:mm/memory.c 2>/dev/null ||
+		die "$KERNEL is no Linux tree: its HEAD has no mm/memory.c"
+elif [ -e "/cache/base/$BASE_VERSION.tar.xz" ]; then
+	# Not "current": another clone with another base may have been there since.
+	want=$BASE_VERSION
 else
 	want=$(cat /cache/base/current)
 fi
@@ -56,7 +64,9 @@ fi
 if [ ! -e "$build/base/.vfr-complete" ]; then
 	rm -rf "$build/base"
 	take_over_tmp "$build/base"
-	git -C "$linux" archive base | tar -C "$build/base.tmp" -x
+	{ git -C "$linux" archive base || : > "$build/base.tmp/.vfr-cut"; } |
+		tar -C "$build/base.tmp" -x
+	[ ! -e "$build/base.tmp/.vfr-cut" ] || die "git archive failed in $linux: see above"
 	: > "$build/base.tmp/.vfr-complete"
 	mv "$build/base.tmp" "$build/base"
 fi
@@ -67,11 +77,14 @@ applied=$(cat "$linux/.git/vfr-patches" 2>/dev/null || true)	# "<patches id> <co
 now=$(patches_id)
 head=$($git rev-parse series)
 if [ -e "$linux/.git/vfr-am" ]; then
-	# Our own git am was interrupted: start it over.
-	$git am --abort 2>/dev/null || true
+	# Our own git am was interrupted: start it over, without the locks of a killed git.
+	rm -rf "$linux/.git/rebase-apply"
+	find "$linux/.git" -maxdepth 3 -name '*.lock' -delete
 	applied=
 elif [ -d "$linux/.git/rebase-apply" ] || [ -d "$linux/.git/rebase-merge" ]; then
 	die "a rebase or am of yours is in progress in $linux: finish or abort it first"
+elif [ -z "$applied" ] && [ "$head" != "$($git rev-parse base)" ]; then
+	die "which commits of $linux are in patches/ is not known any more: make series takes patches/ from them; to throw them away: git -C $linux checkout -B series base, then make tree"
 fi
 if [ "${applied%% *}" = "$now" ]; then
 	[ "${applied#* }" = "$head" ] ||
@@ -99,6 +112,7 @@ for p in patches/*.patch; do
 	fi
 done
 $git config branch.series.description "$(scripts/cover.py description patches/0000-cover-letter.patch)"
-rm -f "$linux/.git/vfr-am"
-echo "$now $($git rev-parse series)" > "$linux/.git/vfr-patches"
+# One rename ends the work and records it.
+echo "$now $($git rev-parse series)" > "$linux/.git/vfr-am"
+mv "$linux/.git/vfr-am" "$linux/.git/vfr-patches"
 echo "@ series: $($git rev-list --count base..series) patches applied with git am"
