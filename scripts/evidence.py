@@ -149,6 +149,9 @@ class Boots:
     def line(self, kernel, which, wanted):
         """(program, what guest.run() gets by name) of a set."""
         program, workloads, cpus, memory, append = SETS[which]
+        if kernel in experiments():
+            # The floor is the same on all.
+            program = [word for word in program if word != "floors"]
         chosen = [w for w in workloads if not wanted or w in wanted for _ in range(REPEAT.get(w, 1))]
         return [*program, *chosen] if chosen else None, \
             {"append": append, "cpus": cpus, "memory": memory, "accel": self.accel}
