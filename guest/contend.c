@@ -286,12 +286,16 @@ static void map_swapped(void)
 static void map_disk(const struct workload *w)
 {
 	int fd = open(DISK, O_RDONLY);
+	off_t size = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
 	/* Room before it, so that nothing else is adjacent. */
 	char *room = mmap(NULL, region_size + (4UL << 21), PROT_NONE,
 			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (fd < 0 || room == MAP_FAILED)
 		die(DISK);
+	errno = ENOSPC;
+	if (size < (off_t)((next_region + 1) * REGION))
+		die(DISK " of %lld bytes, run %u", (long long)size, next_region + 1);
 	faulted = mmap(room + (1UL << 21), region_size, PROT_READ,
 		       MAP_SHARED | MAP_FIXED, fd, next_region++ * REGION);
 	if (faulted == MAP_FAILED)
@@ -652,6 +656,7 @@ static void run_in_child(const struct workload *w, bool floor, bool trace, doubl
 	long before[nr_counters], after[nr_counters];
 	pid_t burner[nr_cpus], child = 0;
 	uint64_t t0, t1;
+	int status = 0;
 
 	atomic_store(&sh->ready, 0);
 	atomic_store(&sh->go, false);
@@ -707,9 +712,13 @@ static void run_in_child(const struct workload *w, bool floor, bool trace, doubl
 	for (size_t i = 0; i < nr_counters; i++)
 		after[i] = vmstat(counters[i]);
 	if (floor)
-		waitpid(child, NULL, 0);
+		waitpid(child, &status, 0);
 	else
 		join_faulters();
+	if (status) {
+		errno = 0;
+		die("the process that faults ended with status %x", status);
+	}
 	/* The faults of the 200 ms before count, too. */
 	report(w, how, seconds, (t1 - t0) / 1e9 + 0.2);
 	for (size_t i = 0; i < nr_counters; i++)

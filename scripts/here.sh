@@ -34,7 +34,7 @@ if [ ! -x "$program" ]; then
 	cc -O2 -pthread -o "$program" "$src/contend.c" || die "it does not build: is a C compiler there?"
 fi
 if [ ! -b /dev/nullb0 ]; then
-	modprobe null_blk nr_devices=1 irqmode=2 completion_nsec=20000000 hw_queue_depth=256 gb=64 ||
+	modprobe null_blk nr_devices=1 irqmode=2 completion_nsec=20000000 hw_queue_depth=256 gb=256 ||
 		die "no null_blk: build the kernel with CONFIG_BLK_DEV_NULL_BLK"
 fi
 mount -t tracefs tracefs /sys/kernel/tracing 2> /dev/null || :

@@ -24,7 +24,7 @@ import time
 import guest
 
 NULL_BLK = ("null_blk.nr_devices=1 null_blk.irqmode=2 null_blk.completion_nsec=20000000 "
-            "null_blk.hw_queue_depth=256 null_blk.gb=64")
+            "null_blk.hw_queue_depth=256 null_blk.gb=256")
 TITLE = {
     "e1": "E1   mmap+munmap elsewhere in the process",
     "e1m": "E1m  mmap+munmap next to the faulted VMA, merging with it",
