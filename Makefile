@@ -8,7 +8,7 @@
 # nothing then.
 #
 # Variables: ARCH="x86_64 ..." (make test, bisectable), MUTANTS="NAME ..." (some of
-# mutants/), SECONDS=600 (make integrity), ABUSE="WORD ..." (make abuse: tests with such a
+# mutants/), SECONDS=600 (make integrity), MINUTES=15, JOBS=1 and SOAK="x86_64-soak ..." (make soak), ABUSE="WORD ..." (make abuse: tests with such a
 # word, -WORD: without), FROM=1 (make bisectable: the first patch), PAIRS=5 (make run),
 # ROUNDS=5 and WORKLOADS="e1 ..." (make evidence), KERNEL=/path/to/a
 # git tree of yours as the base, ACCEL=kvm, DEBIAN_MIRROR=http://..., TREE=base
@@ -64,6 +64,14 @@ PERF_KERNELS = kernel-x86_64-perf-base kernel-x86_64-perf-series
 DEBUG_KERNELS = $(if $(filter x86_64,$(ARCH)),kernel-x86_64-debug-base) \
 	$(ARCH:%=kernel-%-debug-series)
 
+# name: ARCH-FLAVOUR (scripts/soak.py); KCSAN's on base, too
+SOAK ?= x86_64-soak x86_64-kcsan arm64-soak
+MINUTES ?= 15
+JOBS ?= 1
+SOAK_ID := $(shell cat config/soak-packages scripts/soak-root.sh | sha256sum | cut -c1-12)
+SOAK_ARCH = $(sort $(foreach k,$(SOAK),$(firstword $(subst -, ,$k))))
+SOAK_KERNELS = $(SOAK:%=kernel-%-series) $(if $(filter x86_64-kcsan,$(SOAK)),kernel-x86_64-kcsan-base)
+
 TRUST_KERNELS = kernel-x86_64-trust-base kernel-x86_64-trust-series
 
 # The user land that selftests/mm runs in, and the kernels for it: see scripts/mm-selftests.py.
@@ -116,6 +124,10 @@ variants: vary ## what would be lost without this or that part of the series
 trust: STEPS = needs root base trees $(TRUST_KERNELS) trust-tests
 trust: trust-tests ## forward progress, fault injection, attempts seen by a tracer: base beside series
 	@cat $(B)/results/trust.txt
+
+soak: STEPS = needs root base trees $(SOAK_KERNELS) $(SOAK_ARCH:%=soak-root-%) $(SOAK_ARCH:%=soak-image-%) soak-run
+soak: soak-run ## kselftest, stress-ng, trinity side by side under KASAN and KCSAN; MINUTES=15 a kernel, JOBS=1
+	@cat $(B)/results/soak.txt
 
 bisectable: STEPS = needs root base trees bisect-tree commits
 bisectable: commits ## build and boot every commit on every ARCH (hours; goes on where it was)
@@ -223,6 +235,15 @@ vary: mutants-tree
 trust-tests: $(TRUST_KERNELS)
 	$(STEP) $(IN) scripts/trust.py $(B); rc=$$?; tail -n 1 $(B)/logs/trust-tests.log; exit $$rc
 
+soak-root-%: needs
+	$(STEP) scripts/soak-root.sh $* $(call q,$(CACHE)/soak-root-$*-$(SOAK_ID))
+
+soak-image-%: root soak-root-%
+	$(STEP) $(IN) scripts/soak-image.sh $(B) $* /cache/soak-root-$*-$(SOAK_ID)
+
+soak-run: $(SOAK_KERNELS) $(SOAK_ARCH:%=soak-image-%)
+	$(STEP) $(IN) scripts/soak.py $(B) $(MINUTES) $(JOBS) $(SOAK); rc=$$?; tail -n 1 $(B)/logs/soak-run.log; exit $$rc
+
 mm-root-%: needs
 	$(STEP) scripts/mm-root.sh $* $(call q,$(CACHE)/mm-root-$*-$(MM_ID))
 
@@ -241,6 +262,6 @@ known-archs:
 	@scripts/archs.sh $(ARCH)
 
 .PHONY: help run run-long evidence exp-tree real-root real-image compare test integrity integrity-run kunit \
-	mutants mutants-tree mutate variants vary trust trust-tests abuse \
+	mutants mutants-tree mutate variants vary trust trust-tests soak soak-run abuse \
 	bisectable bisect-tree commits no-vma-lock model size boot tree series clean distclean needs root base \
 	trees measure measure-long tests mm-selftests mm-compare known-archs

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Make the initramfs of a kernel: init, the test programs, the test driver.
 #	guest.sh BUILD ARCH FLAVOUR TREE
-# NO_KSELFTESTS=1 leaves out the kernel's own selftests, which a debug kernel gets.
+# NO_KSELFTESTS=1 leaves out the kernel's own selftests, which kernels with
+# checks get.
 # Runs in the build root; leaves initramfs.gz in the kernel's output directory.
 set -eu
 . scripts/lib.sh
@@ -39,7 +40,11 @@ done
 # The kernel's own selftests. Base gets those of the series that must fail there.
 list=tests/kselftests
 [ "$tree" = series ] || list=tests/kselftest-base-fails
-if [ "$flavour" = debug ] && [ -z "${NO_KSELFTESTS:-}" ]; then
+case $flavour in
+debug | soak | kcsan) with_kselftests=1 ;;
+*) with_kselftests= ;;
+esac
+if [ "$with_kselftests" ] && [ -z "${NO_KSELFTESTS:-}" ]; then
 	make -s -C "$src" O="/vfr/$out" ARCH="$KARCH" CROSS_COMPILE="$CROSS" headers
 	mkdir -p "$tmp/kselftest"
 	for name in $(sed -n 's/#.*//; s/^[^:]*: *\([^ :]*\).*/\1/p' "$list" | sort -u); do

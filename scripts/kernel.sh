@@ -14,7 +14,9 @@ arch_env "$arch"
 src=$build/linux
 [ "$tree" != base ] || src=$build/base
 out=$build/out/$arch-$flavour-$tree
-fragments="config/common.config config/$flavour.config config/$arch.config"
+# "# With: FILE..." in a flavour's file: these come before it.
+with=$(sed -n 's/^# With: //p' "config/$flavour.config")
+fragments="config/common.config $with config/$flavour.config config/$arch.config"
 [ ! -f "config/$flavour-$arch.config" ] || fragments="$fragments config/$flavour-$arch.config"
 # Before the commit that brings the series' own tests, and in base, there are none.
 [ "$flavour" != debug ] || ! grep -q VMA_LOCK_RETRY_KUNIT_TEST "$src/mm/Kconfig" ||

@@ -100,3 +100,21 @@ unpack_debian() {
 		ln -sfrT "$1.tmp$(readlink "$link")" "$link"
 	done
 }
+
+# copy_libraries TO LIBS DIR...: the libraries that what is in DIRs and in TO needs, from
+# LIBS into TO, unless they are there.
+copy_libraries() {
+	to=$1 libs=$2
+	shift 2
+	again=1
+	while [ "$again" ]; do
+		again=
+		for lib in $(find "$@" "$to" -type f -exec readelf -d {} + 2>/dev/null |
+			sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort -u); do
+			if [ ! -e "$to/$lib" ] && [ -e "$libs/$lib" ]; then
+				cp -L "$libs/$lib" "$to"
+				again=1
+			fi
+		done
+	done
+}

@@ -29,17 +29,7 @@ unset LD_LIBRARY_PATH
 
 # Their libraries, and those of these.
 cp "$libs/ld-linux-x86-64.so.2" "$tmp/lib64"
-again=1
-while [ "$again" ]; do
-	again=
-	for lib in $(find "$tmp/real/bin" "$tmp/real/jdk/bin" "$tmp/real/jdk/lib" "$tmp/lib" -type f \
-		-exec readelf -d {} + 2>/dev/null | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort -u); do
-		if [ ! -e "$tmp/lib/$lib" ] && [ -e "$libs/$lib" ]; then
-			cp -L "$libs/$lib" "$tmp/lib"
-			again=1
-		fi
-	done
-done
+copy_libraries "$tmp/lib" "$libs" "$tmp/real/bin" "$tmp/real/jdk/bin" "$tmp/real/jdk/lib"
 echo /lib > "$tmp/etc/ld.so.conf"
 cp guest/real.sh "$tmp/bin/real"
 chmod 755 "$tmp/bin/real"
