@@ -72,7 +72,7 @@ TITLE = {
     "e6": "E6   mmap+touch+munmap while io.max throttles the faults",
     "e7": "E7   E1i with faults that userfaultfd serves after 20 ms",
     "rocksdb": "RocksDB's db_bench readrandom --mmap_read, 16 threads, 128 MiB, limit 96 MiB",
-    "jvm": "OpenJDK: 8 threads read a heap that swaps, one starts threads, limit 144 MiB",
+    "jvm": "OpenJDK: 8 threads read a heap that swaps, one starts threads, memory.high 144 MiB",
     "pf1": "page_fault1, anonymous (nothing to wait for)",
     "pf2": "page_fault2, private file",
     "pf3": "page_fault3, shared file",
@@ -286,6 +286,57 @@ def spread(path, samples, names):
                         *((statistics.median(r), *bootstrap(r)) if r else ())))))
 
 
+# The rows of the cover letter: workload, figure, label.
+LETTER = [
+    ("e1", "w_mean_us", "E1   mmap+munmap elsewhere: mean us"),
+    ("e1m", "w_mean_us", "E1m  ... next to the faulted VMA: mean us"),
+    ("e1i", "w_mean_us", "E1i  E1, SCHED_IDLE faults, busy CPUs: mean us"),
+    ("e1i", "stalled_ms", "     stalled ms, of 6000"),
+    ("e1i", "faults_s", "     faults/s"),
+    ("e1w", "w_mean_us", "E1w  E1i by cpu.weight: mean us"),
+    ("e1w", "stalled_ms", "     stalled ms, of 6000"),
+    ("e7", "w_mean_us", "E7   E1i, userfaultfd: mean us"),
+    ("e2", "w_p50_us", "E2   mprotect of the VMA: p50 us"),
+    ("e2", "w_mean_us", "     mean us"),
+    ("e2s", "w_p50_us", "E2s  ... anonymous, swap: p50 us"),
+    ("e2l", "w_mean_us", "E2l  E2, pages lost before the retry: mean us"),
+    ("e2l", "stalled_ms", "     stalled ms, of 3000"),
+    ("e2l", "faults_s", "     faults/s"),
+    ("e3", "w_mean_us", "E3   fork of 300 VMAs: mean us"),
+    ("e3r", "w_mean_us", "E3r  ... pages lost before the retry: mean us"),
+    ("e6", "w_mean_us", "E6   mmap, io.max on the faults: mean us"),
+    ("e4", "rounds_s", "E4   memory limit, 1 ms disk: rounds/s"),
+    ("e4r", "rounds_s", "E4r  ... no readahead: rounds/s"),
+    ("e4s", "rounds_s", "E4s  ... 10 ms disk: rounds/s"),
+    ("e4/1", "rounds_s", "E4   on one CPU: rounds/s"),
+    ("e4r/1", "rounds_s", "E4r  on one CPU: rounds/s"),
+    ("e4s/1", "rounds_s", "E4s  on one CPU: rounds/s"),
+    ("e5", "passes_s", "E5   swap-in: passes/s"),
+    ("rocksdb", "ops_s", "db_bench readrandom, mmap_read: reads/s"),
+    ("jvm", "reads_s", "JVM whose heap swaps: reads/s"),
+    ("jvm", "t_mean_us", "     thread start+join: mean us"),
+    ("pf1", "1t faults_s", "page_fault1, nothing to wait for: faults/s"),
+    ("pf2", "1t faults_s", "page_fault2"),
+    ("pf3", "1t faults_s", "page_fault3"),
+]
+
+
+def letter(facts, names):
+    """The table of the cover letter: a line for each of LETTER, 75 columns at most."""
+    shown = ["base", *[n for n in ("hold", "allow") if n in names], "hard"]
+
+    def short(x):
+        return f"{x:.0f}" if x >= 1000 else num(x)
+    lines = [" " * 41 + "".join(f"{n:>7}" for n in shown) + "  hard/base"]
+    for w, key, label in LETTER:
+        if (w, key, "hard") not in facts:
+            continue
+        cells = "".join(f"{short(facts[w, key, n][0]) if (w, key, n) in facts else '-':>7}" for n in shown)
+        ratio = facts[w, key, "hard"][1]
+        lines.append(f"{label[:41]:<41}{cells}  " + (f"{ratio[0]:.2g}" if ratio else "-"))
+    return lines
+
+
 def targets(facts, names):
     """What the series promises of these figures: (text, kept) each."""
     out = []
@@ -411,6 +462,8 @@ def main():
         "Emulated CPUs (TCG): these times show waiting for locks and I/O, not the speed of code."]) + "\n"
     with open(f"{results}/evidence.txt", "w", encoding="utf-8") as f:
         f.write(text)
+    with open(f"{results}/letter.txt", "w", encoding="utf-8") as f:
+        f.write("\n".join(letter(facts, names)) + "\n")
     with open(f"{results}/evidence.json", "w", encoding="utf-8") as f:
         json.dump({
             "when": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
