@@ -85,6 +85,7 @@ static const struct workload {
 	{ "e1m", COLD, merge_op, .usual = true },
 	{ "e1i", COLD, map_op, .low = IDLE, .usual = true },
 	{ "e1w", COLD, map_op, .low = WEIGHT },
+	{ "e1l", COLD, map_op, .low = IDLE, .evict = true },
 	{ "e2", COLD, protect_op, .usual = true },
 	{ "e2l", LIMITED, protect_op, .limit_kb = 3072, .evict = true },
 	{ "e2s", SWAPPED, protect_op, .usual = false },

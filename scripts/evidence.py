@@ -35,7 +35,7 @@ from measure import NULL_BLK, bootstrap, count_insns, num, parse, ratios
 
 ARCH = "x86_64"
 # name: (program and arguments, workloads, CPUs, memory, kernel command line)
-CONTEND = ["e1", "e1m", "e1i", "e1w", "e2", "e2l", "e2s", "e3", "e3r", "e6", "e7"]
+CONTEND = ["e1", "e1m", "e1i", "e1w", "e1l", "e2", "e2l", "e2s", "e3", "e3r", "e6", "e7"]
 THRASH = ["e4", "e4r", "e4s", "e5", "pf1", "pf2", "pf3"]
 REAL = ["rocksdb", "jvm"]
 SECONDS = "5"	# of each thrash workload
@@ -50,18 +50,19 @@ SETS = {
 REPEAT = {"e4": 2, "e4r": 2, "e4s": 2}
 # What shows what an experiment is about; all of them, if not said. No experiment runs
 # page_fault1 to 3 or a floor: there is nothing for them to change.
-ONLY = {"drop": ["e2", "e2l", "e2s", "e3", "e3r", "e4", "e4r", "e4s", "rocksdb"]}
+ONLY = {"drop": ["e1l", "e2", "e2l", "e2s", "e3", "e3r"]}
 
 TITLE = {
     "e1": "E1   mmap+munmap elsewhere in the process",
     "e1m": "E1m  mmap+munmap next to the faulted VMA, merging with it",
     "e1i": "E1i  E1 with SCHED_IDLE faults, nice -20 writer, busy CPUs",
     "e1w": "E1w  the same, but the faults' threads in a cgroup with cpu.weight 1",
+    "e1l": "E1l  E1i, and a process that drops what is read and not mapped",
     "e2": "E2   mprotect of a part of the faulted VMA, a file",
-    "e2l": "E2l  the same with 3 MiB of page cache, and a process that drops what is read and not mapped",
+    "e2l": "E2l  the same with 3 MiB of page cache, and a process that drops it as in E1l",
     "e2s": "E2s  mprotect of a part of the faulted VMA, swapped-out anonymous memory",
     "e3": "E3   fork of 300 VMAs under fault, cold pages",
-    "e3r": "E3r  the same, pages that are evicted and dropped as in E2l",
+    "e3r": "E3r  the same, pages that are evicted and dropped as in E1l",
     "e4": "E4   48 threads read 16 MiB each over and over, limit 64 MiB, 1 ms a read",
     "e4r": "E4r  the same without readahead: every page is waited for",
     "e4s": "E4s  E4 with 10 ms a read",
@@ -295,6 +296,8 @@ LETTER = [
     ("e1i", "faults_s", "     faults/s"),
     ("e1w", "w_mean_us", "E1w  E1i by cpu.weight: mean us"),
     ("e1w", "stalled_ms", "     stalled ms, of 6000"),
+    ("e1l", "w_mean_us", "E1l  E1i, pages lost before the retry: mean us"),
+    ("e1l", "stalled_ms", "     stalled ms, of 6000"),
     ("e7", "w_mean_us", "E7   E1i, userfaultfd: mean us"),
     ("e2", "w_p50_us", "E2   mprotect of the VMA: p50 us"),
     ("e2", "w_mean_us", "     mean us"),
