@@ -289,55 +289,80 @@ def spread(path, samples, names):
 
 # The rows of the cover letter: workload, figure, label.
 LETTER = [
-    ("e1", "w_mean_us", "E1   mmap+munmap elsewhere: mean us"),
-    ("e1m", "w_mean_us", "E1m  ... next to the faulted VMA: mean us"),
-    ("e1i", "w_mean_us", "E1i  E1, SCHED_IDLE faults, busy CPUs: mean us"),
-    ("e1i", "stalled_ms", "     stalled ms, of 6000"),
-    ("e1i", "faults_s", "     faults/s"),
-    ("e1w", "w_mean_us", "E1w  E1i by cpu.weight: mean us"),
-    ("e1w", "stalled_ms", "     stalled ms, of 6000"),
-    ("e1l", "w_mean_us", "E1l  E1i, pages lost before the retry: mean us"),
-    ("e1l", "stalled_ms", "     stalled ms, of 6000"),
-    ("e7", "w_mean_us", "E7   E1i, userfaultfd: mean us"),
-    ("e2", "w_p50_us", "E2   mprotect of the VMA: p50 us"),
-    ("e2", "w_mean_us", "     mean us"),
-    ("e2s", "w_p50_us", "E2s  ... anonymous, swap: p50 us"),
-    ("e2l", "w_mean_us", "E2l  E2, pages lost before the retry: mean us"),
-    ("e2l", "stalled_ms", "     stalled ms, of 3000"),
-    ("e2l", "faults_s", "     faults/s"),
-    ("e3", "w_mean_us", "E3   fork of 300 VMAs: mean us"),
-    ("e3r", "w_mean_us", "E3r  ... pages lost before the retry: mean us"),
-    ("e6", "w_mean_us", "E6   mmap, io.max on the faults: mean us"),
-    ("e4", "rounds_s", "E4   memory limit, 1 ms disk: rounds/s"),
-    ("e4r", "rounds_s", "E4r  ... no readahead: rounds/s"),
-    ("e4s", "rounds_s", "E4s  ... 10 ms disk: rounds/s"),
-    ("e4/1", "rounds_s", "E4   on one CPU: rounds/s"),
-    ("e4r/1", "rounds_s", "E4r  on one CPU: rounds/s"),
-    ("e4s/1", "rounds_s", "E4s  on one CPU: rounds/s"),
-    ("e5", "passes_s", "E5   swap-in: passes/s"),
-    ("rocksdb", "ops_s", "db_bench readrandom, mmap_read: reads/s"),
-    ("jvm", "reads_s", "JVM whose heap swaps: reads/s"),
-    ("jvm", "t_mean_us", "     thread start+join: mean us"),
-    ("pf1", "1t faults_s", "page_fault1, nothing to wait for: faults/s"),
+    ("e1", "w_mean_us", "E1  mmap+munmap: mean us"),
+    ("e1m", "w_mean_us", "E1m next to the faulted VMA: mean us"),
+    ("e1i", "w_mean_us", "E1i idle faults, busy CPUs: mean us"),
+    ("e1i", "stalled_ms", "    stalled ms, of 6000"),
+    ("e1i", "faults_s", "    faults/s"),
+    ("e1w", "w_mean_us", "E1w E1i by cpu.weight: mean us"),
+    ("e1w", "stalled_ms", "    stalled ms, of 6000"),
+    ("e1l", "w_mean_us", "E1l E1i, pages get lost: mean us"),
+    ("e1l", "stalled_ms", "    stalled ms, of 6000"),
+    ("e7", "w_mean_us", "E7  E1i by userfaultfd: mean us"),
+    ("e7", "stalled_ms", "    stalled ms, of 6000"),
+    ("e2", "w_p50_us", "E2  mprotect, file: p50 us"),
+    ("e2", "w_mean_us", "    mean us"),
+    ("e2s", "w_p50_us", "E2s mprotect, swap: p50 us"),
+    ("e2l", "w_mean_us", "E2l E2, pages get lost: mean us"),
+    ("e2l", "stalled_ms", "    stalled ms, of 3000"),
+    ("e2l", "faults_s", "    faults/s"),
+    ("e3", "w_mean_us", "E3  fork, 300 VMAs: mean us"),
+    ("e3r", "w_mean_us", "E3r fork, pages get lost: mean us"),
+    ("e6", "w_mean_us", "E6  mmap, io.max on faults: mean us"),
+    ("e4", "rounds_s", "E4  thrash, 1 ms disk: rounds/s"),
+    ("e4r", "rounds_s", "E4r without readahead: rounds/s"),
+    ("e4s", "rounds_s", "E4s 10 ms disk: rounds/s"),
+    ("e4/1", "rounds_s", "E4  one CPU: rounds/s"),
+    ("e4r/1", "rounds_s", "E4r one CPU: rounds/s"),
+    ("e4s/1", "rounds_s", "E4s one CPU: rounds/s"),
+    ("e5", "passes_s", "E5  swap-in: passes/s"),
+    ("rocksdb", "ops_s", "db_bench --mmap_read: reads/s"),
+    ("jvm", "reads_s", "JVM, heap swaps: reads/s"),
+    ("jvm", "t_mean_us", "    thread start+join: mean us"),
+    ("pf1", "1t faults_s", "page_fault1, no waits: faults/s"),
     ("pf2", "1t faults_s", "page_fault2"),
     ("pf3", "1t faults_s", "page_fault3"),
+]
+# What the faults did to the mmap_lock, by its tracepoints.
+LETTER_TRACE = [(w, f"trace {key}", f"{w[0].upper() + w[1:]:<4}{label}")
+                for w in ("e1", "e1i", "e2", "e2l", "e3", "e6", "e7")
+                for key, label in (("rd_per_fault", "read locks/fault"), ("rd_wait_ms", "read wait ms"),
+                                   ("wr_wait_ms", "write wait ms"))]
+# Whether the second attempt may do I/O with the VMA lock held.
+LETTER_TRADE = [
+    ("e1l", "w_mean_us", "E1l writer elsewhere: mean us"),
+    ("e1l", "stalled_ms", "    stalled ms, of 6000"),
+    ("e1l", "faults_s", "    faults/s"),
+    ("e1l", "trace rd_per_fault", "    mmap_lock reads/fault"),
+    ("e2l", "w_mean_us", "E2l writer of the same VMA: mean us"),
+    ("e2l", "stalled_ms", "    stalled ms, of 3000"),
+    ("e2l", "faults_s", "    faults/s"),
+    ("e2l", "lost_per_fault", "    reads lost/fault"),
+    ("e3r", "w_mean_us", "E3r fork: mean us"),
 ]
 
 
 def letter(facts, names):
-    """The table of the cover letter: a line for each of LETTER, 75 columns at most."""
-    shown = ["base", *[n for n in ("hold", "allow") if n in names], "hard"]
+    """The tables of the cover letter, 75 columns at most: the main one, the mmap_lock, the trade."""
 
     def short(x):
         return f"{x:.0f}" if x >= 1000 else num(x)
-    lines = [" " * 41 + "".join(f"{n:>7}" for n in shown) + "  hard/base"]
-    for w, key, label in LETTER:
-        if (w, key, "hard") not in facts:
-            continue
-        cells = "".join(f"{short(facts[w, key, n][0]) if (w, key, n) in facts else '-':>7}" for n in shown)
-        ratio = facts[w, key, "hard"][1]
-        lines.append(f"{label[:41]:<41}{cells}  " + (f"{ratio[0]:.2g}" if ratio else "-"))
-    return lines
+
+    def table_of(rows, kernels, with_ratio=False):
+        shown = [n for n in kernels if n in names]
+        lines = [" " * 36 + "".join(f"{n:>7}" for n in shown) + ("  hard/base" if with_ratio else "")]
+        for w, key, label in rows:
+            if (w, key, "hard") not in facts:
+                continue
+            line = f"{label[:36]:<36}" + "".join(
+                f"{short(facts[w, key, n][0]) if (w, key, n) in facts else '-':>7}" for n in shown)
+            ratio = facts[w, key, "hard"][1]
+            lines.append(line + (f"  {ratio[0]:.2g}" if ratio and with_ratio else ""))
+        return lines
+
+    return [table_of(LETTER, ("base", "hold", "allow", "hard"), True),
+            table_of(LETTER_TRACE, ("base", "hold", "allow", "hard")),
+            table_of(LETTER_TRADE, ("base", "hard", "drop"))]
 
 
 def targets(facts, names):
@@ -390,7 +415,7 @@ def plot(results, samples, names):
         for name in [*names, "floor"]:
             for i, w in enumerate(shown):
                 v = [s["w_mean_us"] for n in names for s in samples[n].get((w, "floor"), [])] \
-                    if name == "floor" else [s["w_mean_us"] for s in samples[name][w, "own"]]
+                    if name == "floor" else [s["w_mean_us"] for s in samples[name].get((w, "own"), [])]
                 f.write(f"{i} {w} {statistics.median(v)} {min(v)} {max(v)}\n" if v else "")
             f.write("\n\n")
     colours = ["#c44e52", "#8c8c8c", "#ccb974", "#64b5cd", "#4c72b0", "#55a868", "#937860"]
@@ -400,8 +425,8 @@ def plot(results, samples, names):
         at = f"($1{-0.4 + width * (i + 0.5):+.3f})"
         bars.append(f"'{data}' index {i} using {at}:3 with boxes lc rgb '{colours[i]}' title '{name}'")
         bars.append(f"'' index {i} using {at}:3:4:5 with yerrorbars lc rgb '#222222' ps 0 notitle")
-    for term, name in (("svg size 1000,480 font 'sans,13' background 'white'", "evidence.svg"),
-                       ("png size 1000,480", "evidence.png")):
+    for term, name in (("svg size 1200,480 font 'sans,13' background 'white'", "evidence.svg"),
+                       ("png size 1200,480", "evidence.png")):
         script = f"""
 set terminal {term}
 set output '{results}/{name}'
@@ -466,7 +491,7 @@ def main():
     with open(f"{results}/evidence.txt", "w", encoding="utf-8") as f:
         f.write(text)
     with open(f"{results}/letter.txt", "w", encoding="utf-8") as f:
-        f.write("\n".join(letter(facts, names)) + "\n")
+        f.write("\n\n".join("\n".join(t) for t in letter(facts, names)) + "\n")
     with open(f"{results}/evidence.json", "w", encoding="utf-8") as f:
         json.dump({
             "when": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
