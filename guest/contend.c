@@ -55,6 +55,7 @@
 #define LIMITED_REGION	(256UL << 20)	/* so that its page tables are small */
 #define NR_VMAS		300
 #define DELAY_MS	20		/* of the disks, and of userfaultfd */
+#define EVICT_US	500		/* between two rounds of an evictor */
 #define MAX_THREADS	64
 #define MAX_FAULTS	8192		/* a thread */
 #define MAX_OPS		65536
@@ -77,17 +78,19 @@ static const struct workload {
 	enum low low;
 	unsigned int limit_kb;		/* what the faults may use, if limited */
 	unsigned int riops;		/* io.max, if not 0 */
+	bool evict;			/* drop the region's pages over and over */
 	bool usual;			/* run if none is named */
 } workloads[] = {
 	{ "e1", COLD, map_op, .usual = true },
 	{ "e1m", COLD, merge_op, .usual = true },
 	{ "e1i", COLD, map_op, .low = IDLE, .usual = true },
 	{ "e1w", COLD, map_op, .low = WEIGHT },
+	{ "e1l", COLD, map_op, .low = IDLE, .evict = true },
 	{ "e2", COLD, protect_op, .usual = true },
-	{ "e2l", LIMITED, protect_op, .limit_kb = 3072 },
+	{ "e2l", LIMITED, protect_op, .limit_kb = 3072, .evict = true },
 	{ "e2s", SWAPPED, protect_op, .usual = false },
 	{ "e3", MANY, fork_op, .usual = false },
-	{ "e3r", WARM_MANY, fork_op, .limit_kb = 4096 },
+	{ "e3r", WARM_MANY, fork_op, .limit_kb = 4096, .evict = true },
 	{ "e6", COLD, touch_op, .riops = 400 },
 	{ "e7", UFFD, map_op, .low = IDLE },
 };
@@ -612,6 +615,31 @@ static void make_burners(pid_t *pid)
 	}
 }
 
+/*
+ * A process that drops the clean pages of the region which nobody has mapped: those
+ * that have been read, and whose fault has not come to its next attempt.
+ */
+static pid_t make_evictor(void)
+{
+	off_t from = next_region * REGION;
+	int fd = open(DISK, O_RDONLY);
+	pid_t pid = fork();
+
+	if (fd < 0 || pid < 0)
+		die("evictor");
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		while (!atomic_load(&sh->go))
+			usleep(10000);
+		for (;;) {
+			posix_fadvise(fd, from, REGION, POSIX_FADV_DONTNEED);
+			usleep(EVICT_US);
+		}
+	}
+	close(fd);
+	return pid;
+}
+
 /* A cgroup of its own for the run, if it needs one. */
 static void enter_cgroups(const struct workload *w)
 {
@@ -654,7 +682,7 @@ static void run_in_child(const struct workload *w, bool floor, bool trace, doubl
 	const size_t nr_counters = sizeof(counters) / sizeof(*counters);
 	const char *how = trace ? "trace" : floor ? "floor" : "own";
 	long before[nr_counters], after[nr_counters];
-	pid_t burner[nr_cpus], child = 0;
+	pid_t burner[nr_cpus], child = 0, evictor = 0;
 	uint64_t t0, t1;
 	int status = 0;
 
@@ -665,6 +693,8 @@ static void run_in_child(const struct workload *w, bool floor, bool trace, doubl
 	low = w->low;
 	if (low != SAME)
 		make_burners(burner);
+	if (w->evict)
+		evictor = make_evictor();
 	enter_cgroups(w);
 
 	if (trace)
@@ -707,6 +737,10 @@ static void run_in_child(const struct workload *w, bool floor, bool trace, doubl
 			kill(burner[i], SIGKILL);
 			waitpid(burner[i], NULL, 0);
 		}
+	if (evictor) {
+		kill(evictor, SIGKILL);
+		waitpid(evictor, NULL, 0);
+	}
 	if (trace)
 		trace_off();
 	for (size_t i = 0; i < nr_counters; i++)

@@ -6,7 +6,8 @@
 # rocksdb  db_bench reads 128 MiB at random through mappings, 16 threads, a disk that
 #          takes 1 ms, under a memory limit of 96 MiB
 # jvm      OpenJDK with 8 threads that read a heap which swaps, and one that starts
-#          threads (Heap.java); a disk that takes 1 ms, a limit of 144 MiB
+#          threads (Heap.java); a disk that takes 1 ms, memory.high of 144 MiB: with that as
+#          the limit, it is now and then killed for want of memory
 set -eu
 PATH=/bin:/real/bin
 config=/sys/kernel/config/nullb
@@ -29,11 +30,11 @@ disk() {
 	done
 }
 
-# limited MIB COMMAND...: in a cgroup that may use so much.
+# limited FILE MIB COMMAND...: in a cgroup with so much in memory.max or memory.high.
 limited() {
 	mkdir -p "$group"
-	echo "$1"M > "$group/memory.max"
-	shift
+	echo "$2"M > "$group/$1"
+	shift 2
 	sh -c 'echo $$ > '"$group"'/cgroup.procs; exec "$@"' sh "$@"
 }
 
@@ -70,7 +71,7 @@ rocksdb() {
 	echo 3 > /proc/sys/vm/drop_caches
 	before=$(sample)
 	# shellcheck disable=SC2086
-	limited 96 db_bench $db --use_existing_db=1 --benchmarks=readrandom --mmap_read=1 \
+	limited memory.max 96 db_bench $db --use_existing_db=1 --benchmarks=readrandom --mmap_read=1 \
 		--threads=16 --duration="$seconds" --histogram=1 --cache_size=1048576 \
 		--advise_random_on_open=1 > /tmp/read 2>&1 || die "db_bench: $(tail -n 3 /tmp/read)"
 	found=$(sed -n 's/^readrandom.* \([0-9]*\) ops\/sec.*(\([0-9]*\) of \([0-9]*\) found).*/ops_s=\1 found=\2 of=\3/p' /tmp/read)
@@ -86,7 +87,7 @@ jvm() {
 	swapon /dev/swap
 	echo 0 > /proc/sys/vm/page-cluster
 	before=$(sample)
-	limited 144 /real/jdk/bin/java -Xms160m -Xmx160m -XX:+UseG1GC -XX:TieredStopAtLevel=1 \
+	limited memory.high 144 /real/jdk/bin/java -Xms160m -Xmx160m -XX:+UseG1GC -XX:TieredStopAtLevel=1 \
 		-Xshare:auto -cp /real Heap 112 8 "$seconds" > /tmp/heap 2>&1 || die "java: $(tail -n 3 /tmp/heap)"
 	line=$(sed -n 's/^F //p' /tmp/heap)
 	[ "$line" ] || die "java: $(tail -n 3 /tmp/heap)"

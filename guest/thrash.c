@@ -10,8 +10,7 @@
  *  e4   48 threads read their 16 MiB of a file each, over and over, through
  *       mappings and under a memory limit of 64 MiB; a read takes 1 ms
  *  e4s  the same with 10 ms
- *  e4t  e4 under a limit of 2.5 MiB and without readahead, so that pages are lost
- *       between the attempts of a fault
+ *  e4r  e4 without readahead, so that every page is waited for
  *  e5   4 threads read 100 MiB of anonymous memory over and over, 2 others page
  *       it out; the swap device takes 1 ms
  *  pf1, pf2, pf3  what page_fault1 to 3 of will-it-scale do, with nothing to wait
@@ -33,7 +32,6 @@
 #define NR_FILES	48
 #define FILE_SIZE	(16UL << 20)
 #define LIMIT		(64UL << 20)
-#define TIGHT_LIMIT	(2560UL << 10)	/* of e4t; 1.5 MiB are page tables */
 #define ANON_SIZE	(100UL << 20)
 #define FAULT_SIZE	(16UL << 20)	/* a thread's, of pf1 to pf3 */
 
@@ -193,7 +191,7 @@ static void *file_reader(void *arg)
 /* What a read takes in this workload, or 0 if it is none of e4's. */
 static int e4_delay_ms(const char *name)
 {
-	if (!strcmp(name, "e4") || !strcmp(name, "e4t"))
+	if (!strcmp(name, "e4") || !strcmp(name, "e4r"))
 		return 1;
 	return strcmp(name, "e4s") ? 0 : 10;
 }
@@ -203,14 +201,14 @@ static void e4(const char *name, double seconds)
 	static const char * const stats[] = {
 		"workingset_refault_file", "pgscan_direct", "pgsteal_direct",
 	};
-	const bool tight = !strcmp(name, "e4t");
+	const bool no_readahead = !strcmp(name, "e4r");
 	long before[3], vm[NR_VM], sectors;
 	unsigned long pages;
 	char file[32];
 	double t;
 
 	mkdir(CGROUPS "run", 0755);
-	put(CGROUPS "run/memory.max", "%lu", tight ? TIGHT_LIMIT : LIMIT);
+	put(CGROUPS "run/memory.max", "%lu", LIMIT);
 	put(CGROUPS "run/cgroup.procs", "%d", getpid());
 	for (int i = 0; i < NR_FILES; i++) {
 		int fd;
@@ -221,7 +219,7 @@ static void e4(const char *name, double seconds)
 		threads[i].map = mmap(NULL, FILE_SIZE, PROT_READ, MAP_SHARED, fd, 0);
 		if (fd < 0 || threads[i].map == MAP_FAILED)
 			die("%s", file);
-		if (tight && madvise(threads[i].map, FILE_SIZE, MADV_RANDOM))
+		if (no_readahead && madvise(threads[i].map, FILE_SIZE, MADV_RANDOM))
 			die("MADV_RANDOM");
 		close(fd);
 	}

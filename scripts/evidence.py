@@ -35,44 +35,45 @@ from measure import NULL_BLK, bootstrap, count_insns, num, parse, ratios
 
 ARCH = "x86_64"
 # name: (program and arguments, workloads, CPUs, memory, kernel command line)
-CONTEND = ["e1", "e1m", "e1i", "e1w", "e2", "e2l", "e2s", "e3", "e3r", "e6", "e7"]
-THRASH = ["e4", "e4t", "e4s", "e5", "pf1", "pf2", "pf3"]
+CONTEND = ["e1", "e1m", "e1i", "e1w", "e1l", "e2", "e2l", "e2s", "e3", "e3r", "e6", "e7"]
+THRASH = ["e4", "e4r", "e4s", "e5", "pf1", "pf2", "pf3"]
 REAL = ["rocksdb", "jvm"]
 SECONDS = "5"	# of each thrash workload
 SETS = {
     "contend": (["contend", "quick", "floors"], CONTEND, 2, "2G", NULL_BLK),
     "thrash": (["thrash", SECONDS], THRASH, 2, "3G", "null_blk.nr_devices=0"),
-    "thrash-up": (["thrash", SECONDS], ["e4", "e4t", "e4s"], 1, "3G", "null_blk.nr_devices=0"),
+    "thrash-up": (["thrash", SECONDS], ["e4", "e4r", "e4s"], 1, "3G", "null_blk.nr_devices=0"),
     # With the image of scripts/real-image.sh behind the guest's initramfs.
     "real": (["real", "10"], REAL, 2, "3G", "null_blk.nr_devices=0"),
 }
 # E4 spreads widely: so often in each boot.
-REPEAT = {"e4": 2, "e4t": 2, "e4s": 2}
+REPEAT = {"e4": 2, "e4r": 2, "e4s": 2}
 # What shows what an experiment is about; all of them, if not said. No experiment runs
 # page_fault1 to 3 or a floor: there is nothing for them to change.
-ONLY = {"drop": ["e2", "e2l", "e2s", "e3", "e3r", "e4", "e4t", "e4s", "rocksdb"]}
+ONLY = {"drop": ["e1l", "e2", "e2l", "e2s", "e3", "e3r"]}
 
 TITLE = {
     "e1": "E1   mmap+munmap elsewhere in the process",
     "e1m": "E1m  mmap+munmap next to the faulted VMA, merging with it",
     "e1i": "E1i  E1 with SCHED_IDLE faults, nice -20 writer, busy CPUs",
     "e1w": "E1w  the same, but the faults' threads in a cgroup with cpu.weight 1",
+    "e1l": "E1l  E1i, and a process that drops what is read and not mapped",
     "e2": "E2   mprotect of a part of the faulted VMA, a file",
-    "e2l": "E2l  the same with 3 MiB of page cache",
+    "e2l": "E2l  the same with 3 MiB of page cache, and a process that drops it as in E1l",
     "e2s": "E2s  mprotect of a part of the faulted VMA, swapped-out anonymous memory",
     "e3": "E3   fork of 300 VMAs under fault, cold pages",
-    "e3r": "E3r  the same, evicted pages",
+    "e3r": "E3r  the same, pages that are evicted and dropped as in E1l",
     "e4": "E4   48 threads read 16 MiB each over and over, limit 64 MiB, 1 ms a read",
-    "e4t": "E4t  the same, limit 2.5 MiB, no readahead: pages are lost between attempts",
+    "e4r": "E4r  the same without readahead: every page is waited for",
     "e4s": "E4s  E4 with 10 ms a read",
     "e4/1": "E4   on one CPU",
-    "e4t/1": "E4t  on one CPU",
+    "e4r/1": "E4r  on one CPU",
     "e4s/1": "E4s  on one CPU",
     "e5": "E5   4 threads read 100 MiB of anonymous memory, 2 page it out",
     "e6": "E6   mmap+touch+munmap while io.max throttles the faults",
     "e7": "E7   E1i with faults that userfaultfd serves after 20 ms",
     "rocksdb": "RocksDB's db_bench readrandom --mmap_read, 16 threads, 128 MiB, limit 96 MiB",
-    "jvm": "OpenJDK: 8 threads read a heap that swaps, one starts threads, limit 144 MiB",
+    "jvm": "OpenJDK: 8 threads read a heap that swaps, one starts threads, memory.high 144 MiB",
     "pf1": "page_fault1, anonymous (nothing to wait for)",
     "pf2": "page_fault2, private file",
     "pf3": "page_fault3, shared file",
@@ -102,7 +103,7 @@ E4_ROWS = [
 ]
 ROWS = {
     **{w: WRITER for w in CONTEND},
-    **{w: E4_ROWS for w in ("e4", "e4t", "e4s", "e4/1", "e4t/1", "e4s/1")},
+    **{w: E4_ROWS for w in ("e4", "e4r", "e4s", "e4/1", "e4r/1", "e4s/1")},
     "rocksdb": [
         ("own", "ops_s", "reads/s", +1),
         ("own", "p50_us", "read p50 us", -1),
@@ -286,6 +287,84 @@ def spread(path, samples, names):
                         *((statistics.median(r), *bootstrap(r)) if r else ())))))
 
 
+# The rows of the cover letter: workload, figure, label.
+LETTER = [
+    ("e1", "w_mean_us", "E1  mmap+munmap: mean us"),
+    ("e1m", "w_mean_us", "E1m next to the faulted VMA: mean us"),
+    ("e1i", "w_mean_us", "E1i idle faults, busy CPUs: mean us"),
+    ("e1i", "stalled_ms", "    stalled ms, of 6000"),
+    ("e1i", "faults_s", "    faults/s"),
+    ("e1w", "w_mean_us", "E1w E1i by cpu.weight: mean us"),
+    ("e1w", "stalled_ms", "    stalled ms, of 6000"),
+    ("e1l", "w_mean_us", "E1l E1i, pages get lost: mean us"),
+    ("e1l", "stalled_ms", "    stalled ms, of 6000"),
+    ("e7", "w_mean_us", "E7  E1i by userfaultfd: mean us"),
+    ("e7", "stalled_ms", "    stalled ms, of 6000"),
+    ("e2", "w_p50_us", "E2  mprotect, file: p50 us"),
+    ("e2", "w_mean_us", "    mean us"),
+    ("e2s", "w_p50_us", "E2s mprotect, swap: p50 us"),
+    ("e2l", "w_mean_us", "E2l E2, pages get lost: mean us"),
+    ("e2l", "stalled_ms", "    stalled ms, of 3000"),
+    ("e2l", "faults_s", "    faults/s"),
+    ("e3", "w_mean_us", "E3  fork, 300 VMAs: mean us"),
+    ("e3r", "w_mean_us", "E3r fork, pages get lost: mean us"),
+    ("e6", "w_mean_us", "E6  mmap, io.max on faults: mean us"),
+    ("e4", "rounds_s", "E4  thrash, 1 ms disk: rounds/s"),
+    ("e4r", "rounds_s", "E4r without readahead: rounds/s"),
+    ("e4s", "rounds_s", "E4s 10 ms disk: rounds/s"),
+    ("e4/1", "rounds_s", "E4  one CPU: rounds/s"),
+    ("e4r/1", "rounds_s", "E4r one CPU: rounds/s"),
+    ("e4s/1", "rounds_s", "E4s one CPU: rounds/s"),
+    ("e5", "passes_s", "E5  swap-in: passes/s"),
+    ("rocksdb", "ops_s", "db_bench --mmap_read: reads/s"),
+    ("jvm", "reads_s", "JVM, heap swaps: reads/s"),
+    ("jvm", "t_mean_us", "    thread start+join: mean us"),
+    ("pf1", "1t faults_s", "page_fault1, no waits: faults/s"),
+    ("pf2", "1t faults_s", "page_fault2"),
+    ("pf3", "1t faults_s", "page_fault3"),
+]
+# What the faults did to the mmap_lock, by its tracepoints.
+LETTER_TRACE = [(w, f"trace {key}", f"{w[0].upper() + w[1:]:<4}{label}")
+                for w in ("e1", "e1i", "e2", "e2l", "e3", "e6", "e7")
+                for key, label in (("rd_per_fault", "read locks/fault"), ("rd_wait_ms", "read wait ms"),
+                                   ("wr_wait_ms", "write wait ms"))]
+# Whether the second attempt may do I/O with the VMA lock held.
+LETTER_TRADE = [
+    ("e1l", "w_mean_us", "E1l writer elsewhere: mean us"),
+    ("e1l", "stalled_ms", "    stalled ms, of 6000"),
+    ("e1l", "faults_s", "    faults/s"),
+    ("e1l", "trace rd_per_fault", "    mmap_lock reads/fault"),
+    ("e2l", "w_mean_us", "E2l writer of the same VMA: mean us"),
+    ("e2l", "stalled_ms", "    stalled ms, of 3000"),
+    ("e2l", "faults_s", "    faults/s"),
+    ("e2l", "lost_per_fault", "    reads lost/fault"),
+    ("e3r", "w_mean_us", "E3r fork: mean us"),
+]
+
+
+def letter(facts, names):
+    """The tables of the cover letter, 75 columns at most: the main one, the mmap_lock, the trade."""
+
+    def short(x):
+        return f"{x:.0f}" if x >= 1000 else num(x)
+
+    def table_of(rows, kernels, with_ratio=False):
+        shown = [n for n in kernels if n in names]
+        lines = [" " * 36 + "".join(f"{n:>7}" for n in shown) + ("  hard/base" if with_ratio else "")]
+        for w, key, label in rows:
+            if (w, key, "hard") not in facts:
+                continue
+            line = f"{label[:36]:<36}" + "".join(
+                f"{short(facts[w, key, n][0]) if (w, key, n) in facts else '-':>7}" for n in shown)
+            ratio = facts[w, key, "hard"][1]
+            lines.append(line + (f"  {ratio[0]:.2g}" if ratio and with_ratio else ""))
+        return lines
+
+    return [table_of(LETTER, ("base", "hold", "allow", "hard"), True),
+            table_of(LETTER_TRACE, ("base", "hold", "allow", "hard")),
+            table_of(LETTER_TRADE, ("base", "hard", "drop"))]
+
+
 def targets(facts, names):
     """What the series promises of these figures: (text, kept) each."""
     out = []
@@ -316,7 +395,7 @@ def targets(facts, names):
     no_worse("e5", "passes_s", "E5 passes/s no less than base", +1)
     for w in ("e1", "e1m", "e3", "e3r", "e6"):
         no_worse(w, "w_mean_us", f"{TITLE[w][:4].strip()} writer's mean no worse than base", -1)
-    for w in ("e4", "e4t", "e4s", "e4/1", "e4t/1", "e4s/1"):
+    for w in ("e4", "e4r", "e4s", "e4/1", "e4r/1", "e4s/1"):
         for other in ("hold", "allow"):
             no_worse(w, "rounds_s", f"{w} rounds/s no less than {other}", +1, other)
     no_worse("rocksdb", "ops_s", "db_bench reads/s no less than base", +1)
@@ -336,7 +415,7 @@ def plot(results, samples, names):
         for name in [*names, "floor"]:
             for i, w in enumerate(shown):
                 v = [s["w_mean_us"] for n in names for s in samples[n].get((w, "floor"), [])] \
-                    if name == "floor" else [s["w_mean_us"] for s in samples[name][w, "own"]]
+                    if name == "floor" else [s["w_mean_us"] for s in samples[name].get((w, "own"), [])]
                 f.write(f"{i} {w} {statistics.median(v)} {min(v)} {max(v)}\n" if v else "")
             f.write("\n\n")
     colours = ["#c44e52", "#8c8c8c", "#ccb974", "#64b5cd", "#4c72b0", "#55a868", "#937860"]
@@ -346,8 +425,8 @@ def plot(results, samples, names):
         at = f"($1{-0.4 + width * (i + 0.5):+.3f})"
         bars.append(f"'{data}' index {i} using {at}:3 with boxes lc rgb '{colours[i]}' title '{name}'")
         bars.append(f"'' index {i} using {at}:3:4:5 with yerrorbars lc rgb '#222222' ps 0 notitle")
-    for term, name in (("svg size 1000,480 font 'sans,13' background 'white'", "evidence.svg"),
-                       ("png size 1000,480", "evidence.png")):
+    for term, name in (("svg size 1200,480 font 'sans,13' background 'white'", "evidence.svg"),
+                       ("png size 1200,480", "evidence.png")):
         script = f"""
 set terminal {term}
 set output '{results}/{name}'
@@ -411,6 +490,8 @@ def main():
         "Emulated CPUs (TCG): these times show waiting for locks and I/O, not the speed of code."]) + "\n"
     with open(f"{results}/evidence.txt", "w", encoding="utf-8") as f:
         f.write(text)
+    with open(f"{results}/letter.txt", "w", encoding="utf-8") as f:
+        f.write("\n\n".join("\n".join(t) for t in letter(facts, names)) + "\n")
     with open(f"{results}/evidence.json", "w", encoding="utf-8") as f:
         json.dump({
             "when": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

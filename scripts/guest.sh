@@ -16,7 +16,7 @@ src=$build/linux
 
 # The programs of the series' selftests are in base's, too.
 id=$({
-	find guest scripts/guest.sh tests/kselftest* -type f ! -name '*.o' -exec sha256sum {} + | sort
+	find guest scripts/guest.sh tests/kselftest* -type f ! -name '*.o' ! -path 'guest/*.sh' ! -name '*.java' -exec sha256sum {} + | sort
 	cat "$out/.vfr-complete"
 	[ "$flavour$tree" != debugbase ] || cat "$build"/linux/tools/testing/selftests/mm/*.[ch]
 } | sha256sum)

@@ -194,6 +194,16 @@ def test_cover():
     return "" if "Linux 7.3" in text else "names no base"
 
 
+def test_recipients(build):
+    """The cover letter's Cc: lines are what get_maintainer.pl says."""
+    said = sh("perl", "scripts/get_maintainer.pl", "--no-git", "--no-git-fallback", "--norolestats",
+              *(os.path.abspath(p) for p in patches()), cwd=f"{build}/linux").splitlines()
+    with open("patches/0000-cover-letter.patch", encoding="utf-8") as f:
+        ours = re.findall(r"^Cc: (.*)$", f.read(), re.M)
+    return "\n".join([f"left out: {a}" for a in said if a not in ours] +
+                     [f"not said: {a}" for a in ours if a not in said])
+
+
 def test_audit(build):
     return "\n".join(audit.check(f"{build}/base"))
 
@@ -820,6 +830,9 @@ def main():
     t.run("series: applies with git am", test_am, build)
     t.run("series: patches/ equals its regeneration", test_regenerated, build, pinned)
     t.run("series: cover letter", test_cover)
+    # A tree of the user's own has its own list.
+    if pinned:
+        t.run("series: recipients", test_recipients, build)
     for p in patches():
         n = os.path.basename(p)[:4]
         t.run(f"series: patch {n}, checkpatch --strict", test_checkpatch, build, p)
