@@ -11,7 +11,8 @@ workloads, every round in another order. With WORKLOADs (e1, e4, ...) only those
 A boot that was made is kept in BUILD/evidence/ by kernel, programs and command
 line, and not made again: an interrupted run goes on where it was. Leaves
 BUILD/results/evidence.json (all samples, and what they were made with), evidence.csv
-(medians, spread and ratios), evidence.txt, evidence.svg and evidence.png.
+(medians, spread and ratios), evidence.txt, letter.txt (the cover letter's tables),
+evidence.svg and evidence.png.
 
 Ratios are of the medians' pairs: kernel/base of the same round; the interval is a
 95 % bootstrap one of their median. "worse" and "better" mean that it lies wholly on
