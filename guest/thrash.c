@@ -11,8 +11,8 @@
  *       mappings and under a memory limit of 64 MiB; a read takes 1 ms
  *  e4s  the same with 10 ms
  *  e4r  e4 without readahead, so that every page is waited for
- *  e5   4 threads read 100 MiB of anonymous memory over and over, 2 others page
- *       it out; the swap device takes 1 ms
+ *  e5   4 threads read pages of 100 MiB of anonymous memory at random, 2 others
+ *       page it out; the swap device takes 1 ms
  *  pf1, pf2, pf3  what page_fault1 to 3 of will-it-scale do, with nothing to wait
  *       for: first writes to an anonymous mapping, to a private and to a shared
  *       one of a file on tmpfs; by 1 and by 2 threads
@@ -80,17 +80,14 @@ static void wait_for_go(void)
 		usleep(1000);
 }
 
-static void read_pages(struct thread *t, size_t size)
+static void check_page(struct thread *t, size_t i)
 {
-	while (!atomic_load(&stop))
-		for (size_t i = 0; i < size / page_size && !atomic_load(&stop); i++) {
-			uint64_t got = *(volatile uint64_t *)(t->map + i * page_size);
+	uint64_t got = *(volatile uint64_t *)(t->map + i * page_size);
 
-			if (got != tag(t->nr, i))
-				die("page %zu of %d has wrong data: %llx", i, t->nr,
-				    (unsigned long long)got);
-			atomic_fetch_add_explicit(&t->pages, 1, memory_order_relaxed);
-		}
+	if (got != tag(t->nr, i))
+		die("page %zu of %d has wrong data: %llx", i, t->nr,
+		    (unsigned long long)got);
+	atomic_fetch_add_explicit(&t->pages, 1, memory_order_relaxed);
 }
 
 static void start(int nr, void *(*func)(void *))
@@ -184,7 +181,9 @@ static void *file_reader(void *arg)
 	struct thread *t = arg;
 
 	wait_for_go();
-	read_pages(t, FILE_SIZE);
+	while (!atomic_load(&stop))
+		for (size_t i = 0; i < FILE_SIZE / page_size && !atomic_load(&stop); i++)
+			check_page(t, i);
 	return NULL;
 }
 
@@ -251,22 +250,37 @@ static void e4(const char *name, double seconds)
 
 static char *anon;
 
+static size_t next_random(uint64_t *seed, size_t below)
+{
+	*seed = *seed * 6364136223846793005ULL + 1442695040888963407ULL;
+	return (*seed >> 33) % below;
+}
+
+/*
+ * At random: threads that all read one page after the other meet sooner or later,
+ * wait for each page together from then on, and the rate is that of this accident.
+ */
 static void *anon_reader(void *arg)
 {
 	struct thread *t = arg;
+	uint64_t seed = t - threads;
 
 	wait_for_go();
-	read_pages(t, ANON_SIZE);
+	while (!atomic_load(&stop)) {
+		size_t i = next_random(&seed, ANON_SIZE / page_size);
+
+		check_page(t, i);
+	}
 	return NULL;
 }
 
 static void *evictor(void *arg)
 {
-	uint64_t seed = (unsigned long)arg, i;
+	uint64_t seed = (unsigned long)arg;
 
 	while (!atomic_load(&stop)) {
-		seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
-		i = (seed >> 33) % (ANON_SIZE >> 20);
+		size_t i = next_random(&seed, ANON_SIZE >> 20);
+
 		if (atomic_load(&go) && madvise(anon + (i << 20), 1 << 20, MADV_PAGEOUT))
 			die("MADV_PAGEOUT");
 		usleep(1000);
@@ -277,6 +291,7 @@ static void *evictor(void *arg)
 static void e5(double seconds)
 {
 	enum { READERS = 4, EVICTORS = 2 };
+	unsigned long pages;
 	pthread_t thread;
 	long vm[NR_VM];
 	double t;
@@ -292,16 +307,21 @@ static void e5(double seconds)
 	for (unsigned long i = 0; i < EVICTORS; i++)
 		if (pthread_create(&thread, NULL, evictor, (void *)(i + 1)))
 			die("pthread_create");
-	if (madvise(anon, ANON_SIZE, MADV_PAGEOUT))
-		die("MADV_PAGEOUT");
+	/* The first time writes the pages, the second frees them. */
+	for (int i = 0; i < 2; i++, sleep(1))
+		if (madvise(anon, ANON_SIZE, MADV_PAGEOUT))
+			die("MADV_PAGEOUT");
 	start(READERS, anon_reader);
-	vm_sample(vm);
-	t = now();
 	atomic_store(&go, true);
+	sleep(1);
+	vm_sample(vm);
+	pages = total(READERS);
+	t = now();
 	usleep(seconds * 1e6);
+	pages = total(READERS) - pages;
 	t = now() - t;
-	printf("R w=e5 how=own took=%.2f passes_s=%.3f", t,
-	       total(READERS) * page_size / (double)ANON_SIZE / t);
+	printf("R w=e5 how=own took=%.2f pages=%lu passes_s=%.4f", t, pages,
+	       pages * page_size / (double)ANON_SIZE / t);
 	vm_report(vm);
 	printf("\n");
 	fflush(stdout);
@@ -384,6 +404,7 @@ static bool wait_ok(pid_t pid)
 int main(int argc, char **argv)
 {
 	double seconds = argc > 2 ? atof(argv[1]) : 0;
+	bool has_swap = false;
 
 	if (seconds <= 0) {
 		printf("thrash SECONDS workload...\n");
@@ -415,7 +436,9 @@ int main(int argc, char **argv)
 				usleep(20000);
 			remove_disk("data");
 		} else if (!strcmp(w, "e5")) {
-			make_swap(1);
+			if (!has_swap)
+				make_swap(1);
+			has_swap = true;
 			IN_CHILD(e5(seconds));
 		} else if (w[0] == 'p' && w[1] == 'f' && w[2] >= '1' && w[2] <= '3' && !w[3]) {
 			for (int n = 1; n <= 2; n++)

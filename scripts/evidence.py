@@ -11,12 +11,14 @@ workloads, every round in another order. With WORKLOADs (e1, e4, ...) only those
 A boot that was made is kept in BUILD/evidence/ by kernel, programs and command
 line, and not made again: an interrupted run goes on where it was. Leaves
 BUILD/results/evidence.json (all samples, and what they were made with), evidence.csv
-(medians, spread and ratios), evidence.txt, evidence.svg and evidence.png.
+(medians, spread and ratios), evidence.txt, letter.txt (the cover letter's tables),
+evidence.svg and evidence.png.
 
 Ratios are of the medians' pairs: kernel/base of the same round; the interval is a
 95 % bootstrap one of their median. "worse" and "better" mean that it lies wholly on
 one side of 1. Times of an emulated machine show waiting, not the speed of a CPU.
 """
+import concurrent.futures
 import csv
 import datetime
 import glob
@@ -34,20 +36,26 @@ import guest
 from measure import NULL_BLK, bootstrap, count_insns, num, parse, ratios
 
 ARCH = "x86_64"
-# name: (program and arguments, workloads, CPUs, memory, kernel command line)
 CONTEND = ["e1", "e1m", "e1i", "e1w", "e1l", "e2", "e2l", "e2s", "e3", "e3r", "e6", "e7"]
-THRASH = ["e4", "e4r", "e4s", "e5", "pf1", "pf2", "pf3"]
+THRASH = ["e4", "e4r", "e4s", "e5"]
+QUICK = ["pf1", "pf2", "pf3"]
 REAL = ["rocksdb", "jvm"]
-SECONDS = "5"	# of each thrash workload
+# Throughput in the guest's own time: an instruction takes 1 ns, whichever of the CPUs
+# executes it, and the host's noise is not in it.
+ICOUNT = ["-icount", "shift=0,sleep=off"]
+SECONDS = "1.5"	# of each thrash workload; pf1 to pf3 have their own
+NO_DISK = "null_blk.nr_devices=0"
+# name: (program and arguments, workloads, CPUs, memory, kernel command line, more for QEMU)
 SETS = {
-    "contend": (["contend", "quick", "floors"], CONTEND, 2, "2G", NULL_BLK),
-    "thrash": (["thrash", SECONDS], THRASH, 2, "3G", "null_blk.nr_devices=0"),
-    "thrash-up": (["thrash", SECONDS], ["e4", "e4r", "e4s"], 1, "3G", "null_blk.nr_devices=0"),
+    "contend": (["contend", "quick", "floors"], CONTEND, 2, "2G", NULL_BLK, []),
     # With the image of scripts/real-image.sh behind the guest's initramfs.
-    "real": (["real", "10"], REAL, 2, "3G", "null_blk.nr_devices=0"),
+    "real": (["real", "10"], REAL, 2, "3G", NO_DISK, []),
+    "pf": (["thrash", "3"], QUICK, 2, "3G", NO_DISK, []),
+    "thrash": (["thrash", SECONDS], THRASH, 2, "3G", NO_DISK, ICOUNT),
+    "thrash-up": (["thrash", SECONDS], ["e4", "e4r", "e4s"], 1, "3G", NO_DISK, ICOUNT),
 }
-# E4 spreads widely: so often in each boot.
-REPEAT = {"e4": 2, "e4r": 2, "e4s": 2}
+# So often in each boot.
+REPEAT = {"e4": 2, "e5": 2}
 # What shows what an experiment is about; all of them, if not said. No experiment runs
 # page_fault1 to 3 or a floor: there is nothing for them to change.
 ONLY = {"drop": ["e1l", "e2", "e2l", "e2s", "e3", "e3r"]}
@@ -142,37 +150,58 @@ def read(path):
         return f.read()
 
 
+def digest(paths):
+    """The SHA-256 of what is in the files PATHS, one after the other."""
+    h = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as f:
+            h.update(hashlib.file_digest(f, "sha256").digest())
+    return h.hexdigest()
+
+
 class Boots:
     """Boots, made or kept."""
 
     def __init__(self, build, accel):
         self.build, self.accel = build, accel
         self.out = kernels(build)
+        self.digests = {}
         for name, out in self.out.items():
             if not os.path.exists(f"{out}/initramfs.id"):
                 sys.exit(f"evidence: no kernel {name} in {out}: make evidence makes it")
 
     def line(self, kernel, which, wanted):
         """(program, what guest.run() gets by name) of a set."""
-        program, workloads, cpus, memory, append = SETS[which]
+        program, workloads, cpus, memory, append, extra = SETS[which]
         if kernel in experiments():
             program = [word for word in program if word != "floors"]
             workloads = [w for w in workloads if w in ONLY.get(kernel, workloads) and w[:2] != "pf"]
         chosen = [w for w in workloads if not wanted or w in wanted for _ in range(REPEAT.get(w, 1))]
-        return [*program, *chosen] if chosen else None, \
-            {"append": append, "cpus": cpus, "memory": memory, "accel": self.accel}
+        how = {"append": append, "cpus": cpus, "memory": memory, "accel": self.accel}
+        if extra and self.accel == "tcg":
+            how |= {"accel": "tcg,thread=single", "extra": extra}
+        return [*program, *chosen] if chosen else None, how
+
+    def key(self, kernel, which, program, how):
+        """What makes a boot what it is: the kernel, what it runs and how."""
+        if (kernel, program[0]) not in self.digests:
+            out = self.out[kernel]
+            root = f"{out}/guest/root"
+            mine = [p for p in sorted(glob.glob(f"{root}/**", recursive=True)) if os.path.isfile(p) and
+                    (os.path.dirname(p) != f"{root}/bin" or os.path.basename(p) in ("sh", program[0]))]
+            if program[0] != "thrash":
+                mine.remove(f"{root}/fs.blocks")
+            self.digests[kernel, program[0]] = digest([f"{out}/{guest.arch_facts(ARCH)['IMAGE']}", *mine])
+        key = hashlib.sha256(repr((self.digests[kernel, program[0]], program, how)).encode()).hexdigest()
+        return key + (read(f"{self.build}/out/real.cpio.gz.id") if which == "real" else "")
 
     def run(self, kernel, which, number, wanted):
         """({(workload, how): [sample, ...]}, whether it was made now, host's load)."""
         program, how = self.line(kernel, which, wanted)
         out = self.out[kernel]
-        key = hashlib.sha256(repr((read(f"{out}/.vfr-complete"), read(f"{out}/initramfs.id"),
-                                   program, how)).encode()).hexdigest()
+        key = self.key(kernel, which, program, how)
         log = f"{self.build}/evidence/{which}-{'-'.join(wanted) or 'all'}/{kernel}.{number}"
         os.makedirs(os.path.dirname(log), exist_ok=True)
-        image = f"{self.build}/out/real.cpio.gz"
-        if which == "real":
-            key += read(f"{image}.id")
         if os.path.exists(f"{log}.json"):
             kept = json.loads(read(f"{log}.json"))
             if kept["key"] == key:
@@ -180,7 +209,7 @@ class Boots:
         if which == "real":
             how = {**how, "initrd": f"{self.build}/evidence/initrd"}
             with open(how["initrd"], "wb") as f:
-                for part in (f"{out}/initramfs.gz", image):
+                for part in (f"{out}/initramfs.gz", f"{self.build}/out/real.cpio.gz"):
                     with open(part, "rb") as g:
                         shutil.copyfileobj(g, f)
         load = os.getloadavg()[0]
@@ -451,7 +480,7 @@ def main():
     if len(sys.argv) < 3 or not sys.argv[2].isdigit() or int(sys.argv[2]) < 1:
         sys.exit(__doc__)
     build, rounds, wanted = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
-    known = CONTEND + THRASH + REAL
+    known = CONTEND + REAL + QUICK + THRASH
     unknown = set(wanted) - set(known)
     if unknown:
         sys.exit(f"evidence: no workload {' '.join(unknown)}; known: {' '.join(known)}")
@@ -462,17 +491,38 @@ def main():
     samples = {n: {} for n in names}
     todo = [(r, which, names[(i + r) % len(names)]) for r in range(rounds) for which in SETS
             for i in range(len(names)) if boots.line(names[(i + r) % len(names)], which, wanted)[0]]
-    start, made, loads = time.monotonic(), 0, []
-    for k, (r, which, name) in enumerate(todo, 1):
-        found, fresh, load = boots.run(name, which, r, wanted)
-        loads.append(load)
-        for key, s in found.items():
-            samples[name].setdefault(key, []).extend(s)
+    start, made, loads, done = time.monotonic(), 0, [], {}
+
+    def boot(what):
+        r, which, name = what
+        done[what] = boots.run(name, which, r, wanted)
+        return what
+
+    def tell(what):
+        nonlocal made
+        (r, which, name), (_, fresh, load) = what, done[what]
         made += fresh
+        loads.append(load)
         took = time.monotonic() - start
-        left = took / made * (len(todo) - k) if made else 0
-        print(f"@ {k} of {len(todo)}, round {r + 1}: {which} on {name}" +
+        left = took / made * (len(todo) - len(done)) if made else 0
+        print(f"@ {len(done)} of {len(todo)}, round {r + 1}: {which} on {name}" +
               (f", {took:.0f} s, about {left / 60:.0f} min left" if fresh else " (kept)"), flush=True)
+
+    own_time = [what for what in todo if boots.line(what[2], what[1], wanted)[1].get("extra")]
+    for what in todo:
+        if what not in own_time:
+            tell(boot(what))
+    # A clock that counts instructions does not mind a neighbour.
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        try:
+            for future in concurrent.futures.as_completed([pool.submit(boot, what) for what in own_time]):
+                tell(future.result())
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    for what in todo:
+        for key, s in done[what][0].items():
+            samples[what[2]].setdefault(key, []).extend(s)
 
     lines, facts = table(samples, names)
     base = read(f"{build}/linux/.git/vfr-base").strip()
@@ -499,8 +549,7 @@ def main():
             "kernels": {n: {"id": read(f"{o}/.vfr-complete").strip(),
                             "config_sha256": hashlib.sha256(read(f"{o}/.config").encode()).hexdigest()}
                         for n, o in boots.out.items()},
-            "qemu": {w: guest.qemu_line(boots.out["hard"], ARCH, SETS[w][4], accel=boots.accel,
-                                        cpus=SETS[w][2], memory=SETS[w][3]) for w in SETS},
+            "qemu": {w: guest.qemu_line(boots.out["hard"], ARCH, **boots.line("hard", w, [])[1]) for w in SETS},
             "host": {"cpus": os.cpu_count(), "machine": platform.machine(), "load_before_boots": loads},
             "insns": insns,
             "samples": {n: {"/".join(k): v for k, v in s.items()} for n, s in samples.items()},
