@@ -110,6 +110,7 @@ static const char * const kind_name[NR_KINDS] = {
 struct slot {
 	atomic_ulong seq;			/* odd: its owner writes */
 	atomic_ulong gen;
+	atomic_bool by_fd;			/* the last write was pwrite() */
 	atomic_ulong begun[NR_WINDOWS], ended[NR_WINDOWS];
 	atomic_ulong before[NR_WINDOWS];	/* ended[] when the last write began */
 	atomic_ulong after[NR_WINDOWS];		/* begun[] when it was done */
@@ -479,9 +480,10 @@ static enum kind judge(struct region *r, unsigned int i, const char *addr, const
 	atomic_fetch_add(&st->found[kind], 1);
 	if (atomic_fetch_add(&r->wrong, 1) >= REGION_REPORTS)
 		return kind;
-	report("%.3f s, %s: %s page %u at %p, generation %lu expected%s; seen: %s; "
+	report("%.3f s, %s: %s page %u at %p, generation %lu by %s expected%s; seen: %s; "
 	       "windows on the data %lu-%lu when written, %lu-%lu at the look",
 	       (now_ns() - st->start) / 1e9, kind_name[kind], r->name, i, addr, l->gen,
+	       r->slot[i].by_fd ? "pwrite" : "stores",
 	       l->ended[W_DATA] > l->after[W_DATA] ? ", and then taken away" : "", text,
 	       l->before[W_DATA], l->after[W_DATA], l->ended[W_DATA], l->begun[W_DATA]);
 	return kind;
@@ -542,6 +544,7 @@ static void write_slot(struct region *r, unsigned int i, bool by_fd)
 	for (int w = 0; w < NR_WINDOWS; w++)
 		s->after[w] = s->begun[w];
 	s->gen = l.gen;
+	s->by_fd = by_fd;
 	s->seq++;
 }
 
