@@ -71,17 +71,24 @@ class Soak:
 
     def __init__(self, build, minutes):
         self.build, self.minutes = build, minutes
-        self.lock = threading.Lock()
+        self.lock, self.keys = threading.Lock(), {}
         os.makedirs(f"{build}/soak", exist_ok=True)
 
     def out(self, kernel, tree):
         return f"{self.build}/out/{kernel}-{tree}"
 
     def key(self, kernel, tree):
-        arch, out = kernel.split("-")[0], self.out(kernel, tree)
-        return hashlib.sha256("".join(read(p) for p in (
-            f"{out}/.vfr-complete", f"{out}/initramfs.id",
-            f"{self.build}/out/soak-{arch}.cpio.gz.id")).encode()).hexdigest()
+        """What makes a run what it is: the kernel, and of the programs those it runs."""
+        if (kernel, tree) not in self.keys:
+            arch, out = kernel.split("-")[0], self.out(kernel, tree)
+            root = f"{out}/guest/root"
+            h = hashlib.sha256(APPEND.encode())
+            for path in (f"{out}/{guest.arch_facts(arch)['IMAGE']}", f"{root}/init",
+                         f"{root}/bin/kselftest-fault-retry", f"{self.build}/out/soak-{arch}.cpio.gz"):
+                with open(path, "rb") as f:
+                    h.update(hashlib.file_digest(f, "sha256").digest())
+            self.keys[kernel, tree] = h.hexdigest()
+        return self.keys[kernel, tree]
 
     def kept(self, kernel, tree):
         """What was run of it, oldest first."""
