@@ -61,6 +61,16 @@
 
 #define THP_DIR		"/sys/kernel/mm/transparent_hugepage/"
 
+/*
+ * With LPAE, a huge page under PROT_NONE is not pmd_present() (7.3: set_pmd_at() takes
+ * L_PMD_SECT_VALID away): the next mprotect() is a warning then, and fork() a panic.
+ */
+#ifdef __arm__
+static const bool thp_can_be_none = false;
+#else
+static const bool thp_can_be_none = true;
+#endif
+
 #define FILL_GEN	1UL		/* of files, and of what userfaultfd hands out */
 #define CHILD_GEN	(1UL << 27)	/* written by a child, to its own copy */
 
@@ -644,6 +654,9 @@ static void add_huge(void)
 		r->missing = "huge pages too large to be split and swapped out all the time";
 	} else {
 		try_put(THP_DIR "khugepaged/scan_sleep_millisecs", "20");
+		if (!thp_can_be_none)
+			printf("# no mprotect(PROT_NONE) of huge pages: this kernel would panic, "
+			       "with nothing beside it\n");
 		r->stride = size / NR_SLOTS;
 		place(r, size);
 	}
@@ -673,6 +686,44 @@ static void add_huge(void)
 		place(r, size);
 }
 
+/*
+ * A store to a page of a block device must reach the disk. Without CONFIG_BUFFER_HEAD it does
+ * not if the page is in a large folio (7.3: def_blk_aops has filemap_dirty_folio() where iomap
+ * needs iomap_dirty_folio(), so its bits say that no block is dirty): every kernel loses data
+ * there, with nothing beside the store and msync(). Say so, and do without large folios then.
+ */
+static void look_at_disk(int fd)
+{
+	const size_t nr = 256, len = nr * page_size, off = 8 << 20;
+	char *map = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, off);
+	unsigned int lost = 0;
+
+	if (map == MAP_FAILED)
+		die("mmap of /dev/disk");
+	/* In order, so that readahead makes the folios large. */
+	for (unsigned int i = 0; i < nr; i++)
+		if (pread(fd, buf, page_size, off + i * page_size) != (ssize_t)page_size)
+			die("read of /dev/disk");
+	for (unsigned int i = 0; i < nr; i++)
+		write_page(map + i * page_size, base_of(NR_REGIONS, i, 1));
+	if (msync(map, len, MS_SYNC))
+		die("msync of /dev/disk");
+	munmap(map, len);
+	if (posix_fadvise(fd, off, len, POSIX_FADV_DONTNEED))
+		die("fadvise of /dev/disk");
+	for (unsigned int i = 0; i < nr; i++) {
+		if (pread(fd, buf, page_size, off + i * page_size) != (ssize_t)page_size)
+			die("read of /dev/disk");
+		lost += buf[0] != word(base_of(NR_REGIONS, i, 1), 0);
+	}
+	if (!lost)
+		return;
+	printf("# this kernel loses stores to a block device's large folios: %u of %zu pages, with "
+	       "nothing beside them; from here on there are no large folios of the disk\n", lost, nr);
+	if (posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM) || posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED))
+		die("fadvise of /dev/disk");
+}
+
 static void add_files(void)
 {
 	struct region *r;
@@ -682,6 +733,7 @@ static void add_files(void)
 	fd = open("/dev/disk", O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		die("/dev/disk");
+	look_at_disk(fd);
 	r = region(FILE_SHARED, "shared file", MAP_OPS | LRU_OPS | BIT(MLOCK) | BIT(PUNCH) |
 		   BIT(MSYNC) | BIT(EVICT), fd, MAP_SHARED, MADV_RANDOM);
 	r->by_fd = true;
@@ -912,7 +964,7 @@ static void mutate(struct region *r, enum op op)
 	const bool private = r->flags & MAP_PRIVATE;
 	unsigned int units = NR_SLOTS / r->unit;
 	unsigned int a = rnd(units), b = a + 1 + rnd(units / 4 + 1);
-	int prot = rnd(2) ? PROT_READ : PROT_NONE;
+	int prot = rnd(2) || (r->id == THP && !thp_can_be_none) ? PROT_READ : PROT_NONE;
 	static const unsigned int opens[NR_RANGE_OPS] = {
 		[FREE] = BIT(W_LAZY),
 		[UNMAP] = BIT(W_READ) | BIT(W_WRITE),
