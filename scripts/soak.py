@@ -9,7 +9,8 @@ guest/soak.sh until it has run for MINUTES, in guests of 15 minutes at most, JOB
 once. What was run is kept in BUILD/soak/ by kernel and programs, and counts: an interrupted
 soak goes on where it was, one with more MINUTES adds to it.
 
-Every splat, panic, hang, lost guest, failed test or failed stressor fails the soak. KCSAN's
+Every splat, panic, hang, lost guest, failed stressor, or test that fails when run alone fails
+the soak. KCSAN's
 reports are another matter, since base has data races of its own: x86_64-kcsan runs on the base
 as often as on the series, and a report fails the soak if the base has none of the same two
 functions. Leaves the table in BUILD/results/soak.txt and all counts in soak.json.
@@ -34,7 +35,7 @@ APPEND = ("null_blk.nr_devices=0 zram.num_devices=1 hung_task_panic=1 softlockup
           "watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120 workqueue.watchdog_thresh=0 "
           "panic_on_warn=0")
 # What has to have happened in each guest, or it was no soak.
-WANTED = ["selftest_runs", "tests_ok", "stress_runs", "trinity_runs", "calls", "pgmajfault",
+WANTED = ["selftest_runs", "tests_ok", "alone_ok", "stress_runs", "trinity_runs", "calls", "pgmajfault",
           "vma_lock_retry", "pswpin", "ops_fault", "ops_fork", "ops_mmap", "ops_mremap",
           "ops_mlock", "ops_madvise", "ops_userfaultfd", "ops_swap", "ops_vm"]
 RACE = re.compile(r"BUG: KCSAN: (.*)$", re.M)
@@ -169,7 +170,7 @@ def num(n):
 def report(soak, kernels):
     """(lines of the table, number of kernels that passed, failed)."""
     rows = [("kernel", "runs", "h:mm", "faults", "major", "retries", "hard", "mmap_lock", "swapped in",
-             "tests ok", "not ok", "syscalls", "reports")]
+             "tests ok", "not ok", "alone ok", "syscalls", "reports")]
     text, passed, failed = [], 0, 0
     for kernel in kernels:
         known = {}
@@ -192,7 +193,7 @@ def report(soak, kernels):
                          f"{total['took'] // 3600}:{total['took'] // 60 % 60:02}",
                          *(num(total[k]) for k in ("pgfault", "pgmajfault", "vma_lock_retry",
                                                    "vma_lock_retry_hard", "vma_lock_fallback",
-                                                   "pswpin", "tests_ok", "tests_bad", "calls")),
+                                                   "pswpin", "tests_ok", "tests_bad", "alone_ok", "calls")),
                          num(sum(len(r["complaints"]) for r in runs) + sum(new.values()))))
             if told:
                 text.append(f"{kernel} {tree}: {sum(told.values())} data races of {len(told)} pairs")
