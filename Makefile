@@ -8,11 +8,12 @@
 # nothing then.
 #
 # Variables: ARCH="x86_64 ..." (make test, bisectable), MUTANTS="NAME ..." (some of
-# mutants/), SECONDS=600 (make integrity), MINUTES=15, JOBS=1 and SOAK="x86_64-soak ..." (make soak), ABUSE="WORD ..." (make abuse: tests with such a
-# word, -WORD: without), FROM=1 (make bisectable: the first patch), PAIRS=5 (make run),
-# ROUNDS=5 and WORKLOADS="e1 ..." (make evidence), KERNEL=/path/to/a
-# git tree of yours as the base, ACCEL=kvm, DEBIAN_MIRROR=http://..., TREE=base
-# (make boot), XDG_CACHE_HOME for the big reusable things.
+# mutants/), SECONDS=600 (make integrity), MINUTES=15, JOBS=1 and SOAK="x86_64-soak ..."
+# (make soak), ABUSE="WORD ..." (make abuse: tests with such a word, -WORD: without),
+# FROM=1 (make bisectable: the first patch), PAIRS=5 (make run), ROUNDS=5 and
+# WORKLOADS="e1 ..." (make evidence), KERNEL=/path/to/a git tree of yours as the base,
+# ACCEL=kvm, DEBIAN_MIRROR=http://..., TREE=base (make boot), XDG_CACHE_HOME for the big
+# reusable things.
 
 include base.mk
 
