@@ -55,6 +55,7 @@
 #define REGION_REPORTS	3		/* and of one region */
 #define STUCK_S		100		/* a thread that has not moved for so long hangs */
 #define DISK_MS		1		/* that a request takes */
+#define DISK_MB		16UL
 #define CHILD_SLOTS	24		/* pages that a forked child looks at */
 #define EXTRA_S		120		/* that a slow machine gets, until all has happened */
 #define FORK_MS		1500		/* between two forks of a thread */
@@ -694,7 +695,9 @@ static void add_huge(void)
  */
 static void look_at_disk(int fd)
 {
-	const size_t nr = 256, len = nr * page_size, off = 8 << 20;
+	/* The second half of the disk, or what is enough of it. */
+	const size_t half = DISK_MB << 19, off = half;
+	const size_t nr = half / page_size < 256 ? half / page_size : 256, len = nr * page_size;
 	char *map = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, off);
 	unsigned int lost = 0;
 
@@ -729,7 +732,7 @@ static void add_files(void)
 	struct region *r;
 	int fd;
 
-	make_disk("disk", 16, DISK_MS);
+	make_disk("disk", DISK_MB, DISK_MS);
 	fd = open("/dev/disk", O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		die("/dev/disk");
