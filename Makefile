@@ -65,13 +65,13 @@ PERF_KERNELS = kernel-x86_64-perf-base kernel-x86_64-perf-series
 DEBUG_KERNELS = $(if $(filter x86_64,$(ARCH)),kernel-x86_64-debug-base) \
 	$(ARCH:%=kernel-%-debug-series)
 
-# name: ARCH-FLAVOUR (scripts/soak.py); KCSAN's on base, too
+# ARCH-FLAVOUR, or ARCH-FLAVOUR-base: see scripts/soak.py
 SOAK ?= x86_64-soak x86_64-kcsan arm64-soak
 MINUTES ?= 15
 JOBS ?= 1
 SOAK_ID := $(shell cat config/soak-packages scripts/soak-root.sh | sha256sum | cut -c1-12)
 SOAK_ARCH = $(sort $(foreach k,$(SOAK),$(firstword $(subst -, ,$k))))
-SOAK_KERNELS = $(SOAK:%=kernel-%-series) $(if $(filter x86_64-kcsan,$(SOAK)),kernel-x86_64-kcsan-base)
+SOAK_KERNELS = $(foreach k,$(SOAK),$(if $(filter %-base,$k),kernel-$k,kernel-$k-series))
 
 TRUST_KERNELS = kernel-x86_64-trust-base kernel-x86_64-trust-series
 

@@ -4,16 +4,15 @@
 
     soak.py BUILD MINUTES JOBS [KERNEL...]
 
-Boots each KERNEL (x86_64-soak, x86_64-kcsan, arm64-soak; all if none is named) with
-guest/soak.sh until it has run for MINUTES, in guests of 15 minutes at most, JOBS guests at
+Boots each KERNEL (x86_64-soak, x86_64-kcsan, arm64-soak; all if none is named; with -base
+behind it that of the base) with guest/soak.sh until it has run for MINUTES, in guests of 15 minutes at most, JOBS guests at
 once. What was run is kept in BUILD/soak/ by kernel and programs, and counts: an interrupted
 soak goes on where it was, one with more MINUTES adds to it.
 
 Every splat, panic, hang, lost guest, failed stressor, or test that fails when run alone fails
-the soak. KCSAN's
-reports are another matter, since base has data races of its own: x86_64-kcsan runs on the base
-as often as on the series, and a report fails the soak if the base has none of the same two
-functions. Leaves the table in BUILD/results/soak.txt and all counts in soak.json.
+the soak. KCSAN's reports are another matter, since base has data races of its own: one on the
+series fails the soak unless the base has one of the same two functions, so that x86_64-kcsan-base
+has to be run as long. Leaves the table in BUILD/results/soak.txt and all counts in soak.json.
 """
 import collections
 import concurrent.futures
@@ -47,9 +46,9 @@ def read(path):
         return f.read()
 
 
-def trees(kernel):
-    """The trees a kernel is run of."""
-    return ("series", "base") if kernel.endswith("kcsan") else ("series",)
+def tree_of(name):
+    """(kernel, tree) of a name on the command line."""
+    return (name[:-len("-base")], "base") if name.endswith("-base") else (name, "series")
 
 
 def races(console):
@@ -165,45 +164,40 @@ def num(n):
     return f"{n:,}"
 
 
-def report(soak, kernels):
+def report(soak, names):
     """(lines of the table, number of kernels that passed, failed)."""
     rows = [("kernel", "runs", "h:mm", "faults", "major", "retries", "hard", "mmap_lock", "swapped in",
              "tests ok", "not ok", "alone ok", "syscalls", "reports")]
     text, passed, failed = [], 0, 0
-    for kernel in kernels:
-        known = {}
-        for tree in reversed(trees(kernel)):
-            runs = soak.kept(kernel, tree)
-            total = collections.Counter()
-            for r in runs:
-                total.update(r["facts"])
-            wrong = [f"{r['log']}: {verdict(r)}" for r in runs if verdict(r)]
-            told = collections.Counter()
-            for r in runs:
-                told.update(r["races"])
-            if tree == "base":
-                known = told
-            new = {t: n for t, n in told.items() if t not in known} if tree == "series" else {}
-            idle = [w for w in WANTED if not total[w]]
-            if idle:
-                wrong.append(f"did not happen: {' '.join(idle)}")
-            if total["took"] < soak.minutes * 60 - 30:
-                wrong.append(f"ran {total['took'] // 60} of {soak.minutes} minutes")
-            bad = wrong + [f"{n} times, and not on base: {t}" for t, n in sorted(new.items())]
-            rows.append((f"{kernel} {tree}", num(len(runs)),
-                         f"{total['took'] // 3600}:{total['took'] // 60 % 60:02}",
-                         *(num(total[k]) for k in ("pgfault", "pgmajfault", "vma_lock_retry",
-                                                   "vma_lock_retry_hard", "vma_lock_fallback",
-                                                   "pswpin", "tests_ok", "tests_bad", "alone_ok", "calls")),
-                         num(sum(len(r["complaints"]) for r in runs) + sum(new.values()))))
-            if told:
-                text.append(f"{kernel} {tree}: {sum(told.values())} data races of {len(told)} pairs")
-            if tree == "series":
-                text += [f"{kernel}: {b}" for b in bad]
-                failed += bool(bad)
-                passed += not bad
-            else:
-                text += [f"{kernel} {tree}, for comparison only: {b}" for b in bad]
+    runs = {name: soak.kept(*tree_of(name)) for name in names}
+    for name in names:
+        kernel, tree = tree_of(name)
+        total, told, known = collections.Counter(), collections.Counter(), collections.Counter()
+        for r in runs[name]:
+            total.update(r["facts"])
+            told.update(r["races"])
+        for r in runs.get(f"{kernel}-base", []):
+            known.update(r["races"])
+        bad = [f"{r['log']}: {verdict(r)}" for r in runs[name] if verdict(r)]
+        idle = [w for w in WANTED if not total[w]]
+        if idle:
+            bad.append(f"did not happen: {' '.join(idle)}")
+        if total["took"] < soak.minutes * 60 - 30:
+            bad.append(f"ran {total['took'] // 60} of {soak.minutes} minutes")
+        new = {t: n for t, n in told.items() if t not in known}
+        bad += [f"{n} times, and not seen on base: {t}" for t, n in sorted(new.items())]
+        rows.append((f"{kernel} {tree}", num(len(runs[name])),
+                     f"{total['took'] // 3600}:{total['took'] // 60 % 60:02}",
+                     *(num(total[k]) for k in ("pgfault", "pgmajfault", "vma_lock_retry",
+                                               "vma_lock_retry_hard", "vma_lock_fallback",
+                                               "pswpin", "tests_ok", "tests_bad", "alone_ok", "calls")),
+                     num(sum(len(r["complaints"]) for r in runs[name]) + sum(told.values()))))
+        if tree == "base":
+            text += [f"{name}, for comparison only: {b}" for b in bad]
+        else:
+            text += [f"{name}: {b}" for b in bad]
+            failed += bool(bad)
+            passed += not bad
     width = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(c.rjust(w) if i else c.ljust(w)
                        for i, (c, w) in enumerate(zip(r, width))) for r in rows]
@@ -214,21 +208,22 @@ def main():
     if len(sys.argv) < 4 or not all(a.isdigit() and int(a) for a in sys.argv[2:4]):
         sys.exit(__doc__)
     build, minutes, jobs = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    kernels = sys.argv[4:] or KERNELS
-    unknown = set(kernels) - set(KERNELS)
+    names = sys.argv[4:] or KERNELS
+    unknown = {n for n in names if tree_of(n)[0] not in KERNELS}
     if unknown:
-        sys.exit(f"soak: no kernel {' '.join(sorted(unknown))}; known: {' '.join(KERNELS)}")
+        sys.exit(f"soak: no kernel {' '.join(sorted(unknown))}; known: {' '.join(KERNELS)}, "
+                 "and each with -base")
     soak = Soak(build, minutes)
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        for done in [pool.submit(soak.work, k, t) for k in kernels for t in trees(k)]:
+        for done in [pool.submit(soak.work, *tree_of(n)) for n in names]:
             done.result()
-    lines, passed, failed = report(soak, kernels)
+    lines, passed, failed = report(soak, names)
     os.makedirs(f"{build}/results", exist_ok=True)
     with open(f"{build}/results/soak.txt", "w", encoding="utf-8") as f:
         f.write("\n".join(["make soak MINUTES={}: kselftest, stress-ng and trinity side by side, QEMU/TCG, 2 vCPUs, 3 GiB"
                            .format(minutes), "", *lines]) + "\n")
     with open(f"{build}/results/soak.json", "w", encoding="utf-8") as f:
-        json.dump([r for k in kernels for t in trees(k) for r in soak.kept(k, t)], f, indent=1)
+        json.dump([r for n in names for r in soak.kept(*tree_of(n))], f, indent=1)
     print("\n".join(lines))
     print(f"{passed} passed, {failed} failed, 0 skipped")
     sys.exit(bool(failed))
