@@ -71,7 +71,7 @@ def qemu_line(out, arch, append, accel="tcg", cpus=2, memory="1G", extra=(), ini
             "-smp", str(cpus), "-m", memory, "-nodefaults", "-display", "none",
             "-no-reboot", "-kernel", f"{out}/{facts['IMAGE']}",
             "-initrd", initrd or f"{out}/initramfs.gz", "-append",
-            f"console={facts['CONSOLE']} panic=-1 oops=panic {append}",
+            f"console={facts['CONSOLE']} panic=-1 oops=panic {facts.get('APPEND', '')} {append}",
             "-device", facts["SERIAL"], *extra]
 
 
