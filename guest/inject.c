@@ -584,11 +584,20 @@ static void scsi_delete(void)
 		snprintf(path, sizeof(path), "/sys/class/scsi_host/host%d/scan", host);
 		try_put(path, "- - -");
 	}
-	snprintf(path, sizeof(path), "/dev/sdb");
-	for (int i = 0; i < 250 && access("/dev/sda", R_OK) && access(path, R_OK); i++)
-		usleep(20000);
-	if (!access("/dev/sda", R_OK))
-		snprintf(path, sizeof(path), "/dev/sda");
+	/* It comes back under one of two names, and its node before it can be opened. */
+	for (int i = 0; i < 1000; i++, usleep(20000)) {
+		int fd;
+
+		snprintf(path, sizeof(path), "/dev/sd%c", 'a' + i % 2);
+		fd = open(path, O_RDWR | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		if (lseek(fd, 0, SEEK_END) > 0) {
+			close(fd);
+			break;
+		}
+		close(fd);
+	}
 	map = map_path(path, SHARED);
 	finish(SHARED, bus, 1, PAGES - 1, "");
 }
