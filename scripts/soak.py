@@ -135,7 +135,8 @@ class Soak:
         os.unlink(f"{log}.initrd")
         console = read(f"{log}.console")
         line = re.search(r"^R (.*)$", r.output, re.M)
-        facts = {k: int(v) for k, v in (w.split("=") for w in line.group(1).split())} if line else {}
+        facts = ({k: int(v or 0) for k, v in (w.split("=") for w in line.group(1).split())}
+                 if line else {})
         kcsan = kernel.endswith("kcsan")
         run = {"key": self.key(kernel, tree), "kernel": kernel, "tree": tree, "log": log,
                "when": time.strftime("%Y-%m-%d %H:%M"), "asked": seconds, "seconds": r.seconds,
