@@ -52,7 +52,8 @@ find "$out" -name '.*.cmd' | while read -r cmd; do
 done
 
 # "Depend" saves running the preprocessor twice for each miss (see cc.sh for its price).
-export CCACHE_DIR=/cache/ccache CCACHE_MAXSIZE=12G CCACHE_DEPEND=1
+# Its inode cache is a file in memory: cut short by a full disk, it kills ccache by SIGBUS.
+export CCACHE_DIR=/cache/ccache CCACHE_MAXSIZE=12G CCACHE_DEPEND=1 CCACHE_NOINODECACHE=1
 export KBUILD_BUILD_TIMESTAMP='2000-01-01' KBUILD_BUILD_USER=vfr KBUILD_BUILD_HOST=vfr KBUILD_BUILD_VERSION=1
 make="make -s -C $src O=/vfr/$out ARCH=$KARCH CROSS_COMPILE=$CROSS"
 

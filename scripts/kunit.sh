@@ -8,7 +8,7 @@ set -eu
 . scripts/lib.sh
 build=$1 rc=0 n=0
 shift
-export CCACHE_DIR=/cache/ccache CCACHE_DEPEND=1 PYTHONDONTWRITEBYTECODE=1
+export CCACHE_DIR=/cache/ccache CCACHE_DEPEND=1 CCACHE_NOINODECACHE=1 PYTHONDONTWRITEBYTECODE=1
 for arch in um "$@"; do
 	n=$((n + 1)) start=$(date +%s)
 	log=/vfr/$build/logs/kunit-$arch.log

@@ -7,7 +7,7 @@
 set -eu
 . scripts/lib.sh
 build=$1 src=$1/linux rc=0 n=0
-export CCACHE_DIR=/cache/ccache CCACHE_DEPEND=1
+export CCACHE_DIR=/cache/ccache CCACHE_DEPEND=1 CCACHE_NOINODECACHE=1
 set -- config/no-vma-lock/*.config
 for fragment; do
 	n=$((n + 1)) name=${fragment##*/}
