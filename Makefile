@@ -155,7 +155,7 @@ boot: kernel-x86_64-perf-$(TREE) ## a guest with a shell (TREE=base for the base
 	$(IN) scripts/guest.py $(B)/out/x86_64-perf-$(TREE) x86_64 --shell
 
 abuse: STEPS = needs root base abuse
-abuse: base ## the harness killed, on a full disk, without a network ... (10 minutes); ABUSE="WORD ..." for some
+abuse: base ## the harness killed, on a full disk, without a network ... (half an hour); ABUSE="WORD ..." for some
 	$(STEP) scripts/abuse.py $(B) $(call q,$(ROOT)) $(call q,$(CACHE)) $(ABUSE)
 
 tree: STEPS = needs root base trees
