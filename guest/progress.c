@@ -166,8 +166,8 @@ static void finish(struct faulter *f, int nr, unsigned long least, unsigned long
 	}
 	r = retries() - retries_before;
 	atomic_store(&stop, true);
-	/* The counter is the system's: the others' operations may fault and be retried, too. */
-	ok = min >= least && worst < BOUND_NS && r <= 2 * (faults + (o ? o->ops : 0)) &&
+	/* The counter is the system's: few of it may be the others'; a third retry would be 3. */
+	ok = min >= least && worst < BOUND_NS && r <= 2 * faults + faults / 10 &&
 	     (!o || o->ops);
 	judge(ok, "%lu faults, each thread %lu or more (at least %lu wanted), %lu SIGBUS, "
 	      "slowest %.0f ms (below %.0f wanted), %lu retries under the VMA lock, "

@@ -34,7 +34,7 @@ APPEND = ("null_blk.nr_devices=0 zram.num_devices=1 hung_task_panic=1 softlockup
           "watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120 workqueue.watchdog_thresh=0 "
           "panic_on_warn=0")
 # What has to have happened on each kernel, or it was no soak. (stress-ng's vm runs, too, but
-# one operation of it takes longer than it gets.)
+# counts no operation; why was not looked into.)
 WANTED = ["selftest_runs", "tests_ok", "alone_ok", "stress_runs", "trinity_runs", "calls", "pgmajfault",
           "vma_lock_retry", "pswpin", "ops_fault", "ops_fork", "ops_mmap", "ops_mremap",
           "ops_mlock", "ops_madvise", "ops_userfaultfd", "ops_swap"]
