@@ -15,7 +15,7 @@
  *	*	the same again, so often
  *	:bus :segv :oom :err  ended so
  *	|	a signal came, or the trace ended, before the fault did
- * so "V+maj Vt" is one wait for the disk, "V+ V+ Mt" two for a lock. Exit status: 0 if all
+ * so "V+maj V" is one wait for the disk, "V+ V+ V+ Mt" three for a lock. Exit status: 0 if all
  * were allowed, 1 if not, 2 if nothing could be told. PROGRAM's own output comes first; its
  * failures fail this, too.
  */
@@ -32,7 +32,7 @@
 #define TRIED		0x0020
 #define USER		0x0040
 #define BY_VMA_LOCK	0x1000
-#define RETRIED		0x2000
+#define MAJOR_FLAG	0x2000
 #define OOM		0x0001
 #define SIGBUS_		0x0002
 #define MAJOR		0x0004
@@ -41,6 +41,7 @@
 #define RETRY		0x0400
 #define HARD		0x8000
 
+#define BOUND		3	/* waits without TRIED, and attempts under the VMA lock */
 #define MAX_TIDS	65536
 #define MAX_SEQ		160
 #define MAX_KINDS	512
@@ -49,7 +50,10 @@
 static struct fault {
 	bool open;
 	unsigned int nr, by_vma_lock;	/* attempts so far */
-	unsigned int flags, ret;	/* of the last one */
+	unsigned int untried, waits;	/* without TRIED; those of them retried, but not hard */
+	unsigned int ret;		/* of the last one */
+	bool tried;			/* one had TRIED */
+	bool major;			/* base would set TRIED now */
 	bool repeated;			/* the sequence has its * already */
 	char seq[MAX_SEQ], last[16];
 	const char *wrong;
@@ -62,7 +66,7 @@ static struct kind {
 } kinds[MAX_KINDS];
 
 static bool series;
-static unsigned int nr_kinds, max_attempts, max_by_vma_lock;
+static unsigned int nr_kinds, max_attempts, max_by_vma_lock, max_untried;
 static unsigned long nr_faults, nr_wrong, nr_retried, nr_outside, nr_no_user;
 
 /* The end of a fault: count its sequence. */
@@ -93,17 +97,20 @@ static void end(struct fault *f)
 			max_attempts = f->nr;
 		if (f->by_vma_lock > max_by_vma_lock)
 			max_by_vma_lock = f->by_vma_lock;
+		if (f->untried > max_untried)
+			max_untried = f->untried;
 	}
 	memset(f, 0, sizeof(*f));
 }
 
 /*
- * What C4 and C5 say on an attempt with these flags, f being the attempts before it.
+ * What C3 to C6 say on an attempt with these flags, f being the attempts before it.
  * Return: what is wrong, or NULL.
  */
 static const char *judge(const struct fault *f, unsigned int flags, unsigned int ret)
 {
-	bool v = flags & BY_VMA_LOCK, tried = false, retried = false, may_v = true;
+	bool v = flags & BY_VMA_LOCK, t = flags & TRIED, hard = f->ret & HARD;
+	bool due = !series || f->waits >= BOUND || hard || f->tried;
 
 	if (ret & HARD && !(ret & RETRY))
 		return "RETRY_HARD without RETRY";
@@ -111,42 +118,34 @@ static const char *judge(const struct fault *f, unsigned int flags, unsigned int
 		return "RETRY_HARD under mmap_lock";
 	if (ret & HARD && !series)
 		return "RETRY_HARD in base";
-	if (v && f->by_vma_lock >= (series ? 2 : 1))
-		return series ? "a third attempt under the VMA lock"
-			      : "a second attempt under the VMA lock in base";
-	if (f->nr) {
-		bool was_v = f->flags & BY_VMA_LOCK, hard = f->ret & HARD;
-
-		if (!(f->ret & RETRY))
-			return "an attempt after one that was not to be retried";
-		tried = f->flags & TRIED;
-		retried = f->flags & RETRIED;
-		if (!was_v || !series) {
-			may_v = false;
-			tried |= !was_v || f->ret & MAJOR;
-		} else if (retried) {
-			may_v = false;
-			tried |= !hard;
-		} else {
-			may_v = !hard;
-			tried |= !!(f->ret & MAJOR);
-			retried = !hard;
-		}
-	}
-	if (v && !may_v)
-		return f->flags & BY_VMA_LOCK ? "under the VMA lock again after a hard retry"
-					      : "under the VMA lock after mmap_lock";
-	if (tried && !(flags & TRIED))
+	if (f->nr && !(f->ret & RETRY))
+		return "an attempt after one that was not to be retried";
+	if (v && t)
+		return "TRIED under the VMA lock";
+	if (v && !series && f->nr)
+		return "under the VMA lock again in base";
+	if (v && f->by_vma_lock >= BOUND)
+		return "a fourth attempt under the VMA lock";
+	if (v && hard)
+		return "under the VMA lock again after a hard retry";
+	if (v && f->tried)
+		return "under the VMA lock after TRIED";
+	if (!t && f->waits >= BOUND)
+		return "without TRIED after three waits";
+	if (!t && !v && f->major && due)
 		return "without TRIED where base has it";
-	if (!tried && flags & TRIED)
+	if (t && !f->major)
 		return "with TRIED where base has it not";
-	if (retried != !!(flags & RETRIED))
-		return "VMA_RETRIED is wrong";
+	if (t && !due)
+		return "with TRIED before three waits";
+	if (series && !(flags & (TRIED | MAJOR_FLAG)) == f->major)
+		return "MAJOR is not where base has TRIED";
 	return NULL;
 }
 
 static void attempt(struct fault *f, unsigned int flags, unsigned int ret)
 {
+	bool v = flags & BY_VMA_LOCK, soft = ret & RETRY && !(ret & HARD);
 	char token[16];
 	const char *wrong;
 
@@ -162,14 +161,14 @@ static void attempt(struct fault *f, unsigned int flags, unsigned int ret)
 	}
 	wrong = judge(f, flags, ret);
 	/* The first thing wrong counts; but one attempt too many is worse than any flag. */
-	if (wrong && (!f->wrong || (flags & BY_VMA_LOCK && f->by_vma_lock == (series ? 2 : 1))))
+	if (wrong && (!f->wrong || (v && f->by_vma_lock == BOUND)))
 		f->wrong = wrong;
-	snprintf(token, sizeof(token), "%c%s%s%s", flags & BY_VMA_LOCK ? 'V' : 'M',
+	snprintf(token, sizeof(token), "%c%s%s%s", v ? 'V' : 'M',
 		 flags & TRIED ? "t" : "",
 		 ret & HARD ? "!" : ret & RETRY ? "+" : ret & SIGBUS_ ? ":bus" :
 		 ret & SEGV ? ":segv" : ret & OOM ? ":oom" : ret & HWPOISON ? ":err" : "",
 		 ret & RETRY && ret & MAJOR ? "maj" : "");
-	if (!strcmp(token, f->last) && !(flags & BY_VMA_LOCK)) {
+	if (!strcmp(token, f->last) && !v) {
 		/* Ten repeats or a million: the same kind. */
 		if (!f->repeated)
 			strcat(f->seq, "*");
@@ -179,9 +178,13 @@ static void attempt(struct fault *f, unsigned int flags, unsigned int ret)
 		f->repeated = false;
 	}
 	strcpy(f->last, token);
+	/* A hard retry stands for the attempt that base makes under mmap_lock right away. */
+	f->major |= ret & MAJOR || !v || (soft && f->nr);
+	f->tried |= !!(flags & TRIED);
+	f->untried += !(flags & TRIED);
+	f->waits += soft && !(flags & TRIED);
 	f->nr++;
-	f->by_vma_lock += !!(flags & BY_VMA_LOCK);
-	f->flags = flags;
+	f->by_vma_lock += v;
 	f->ret = ret;
 }
 
@@ -254,11 +257,11 @@ static int verdict(bool readable, const char *incomplete)
 		printf("# %9lu  %s%s%s\n", kinds[i].count, kinds[i].seq,
 		       kinds[i].wrong ? "  NOT ALLOWED: " : "", kinds[i].wrong ?: "");
 	printf("%sok 1 attempts # %s%s%lu faults, %lu of more than one attempt; "
-	       "at most %u attempts, %u under the VMA lock; %lu not allowed, "
+	       "at most %u attempts, %u without TRIED, %u under the VMA lock; %lu not allowed, "
 	       "%lu from kernel mode under the VMA lock, "
 	       "%lu attempts of faults begun before\n", ok ? "" : "not ", incomplete ?: "",
 	       incomplete ? "; " : readable ? "" : "unreadable; ", nr_faults, nr_retried,
-	       max_attempts, max_by_vma_lock, nr_wrong, nr_no_user, nr_outside);
+	       max_attempts, max_untried, max_by_vma_lock, nr_wrong, nr_no_user, nr_outside);
 	if (!readable || incomplete || !nr_faults)
 		return 2;
 	return !ok;

@@ -14,7 +14,7 @@
  *
  *  badblocks_*	null_blk with bad blocks: exactly the pages there fail
  *  remove_*	null_blk is removed while faults wait
- *  request_*	fail_make_request, one of four
+ *  request_*	fail_make_request, one of two
  *  timeout_*	null_blk's requests time out, one of eight
  *  requeue_*	null_blk's requests are requeued: no fault may fail
  *  dm_error	the disk becomes dm-error and linear again
@@ -331,7 +331,8 @@ static void request(const char *disk, enum kind kind)
 	set_up(disk, kind);
 	snprintf(path, sizeof(path), "/sys/block/%s/make-it-fail", disk);
 	put(path, "1");
-	inject(dir, 25, false);
+	/* So often that some pages cannot be read: a fault reads four times. */
+	inject(dir, 50, false);
 	bus = touch_all();
 	n = injected(dir);
 	put(path, "0");
@@ -376,7 +377,8 @@ static void null_blk_inject(const char *disk, enum kind kind, const char *group,
 
 static void timeout_shared(void)
 {
-	null_blk_inject("tmoshared", SHARED, "timeout_inject", 12, 1, PAGES - 1);
+	/* A timeout takes a second, so they must be few: a later read of the fault may do. */
+	null_blk_inject("tmoshared", SHARED, "timeout_inject", 12, 0, PAGES - 1);
 }
 
 static void requeue_shared(void)

@@ -13,15 +13,20 @@
 
 enum vfr_action {
 	VFR_PAGE,	/* here is the page */
+	VFR_PAGE_MAJOR,	/* the same, after I/O that kept the lock: MAJOR */
 	VFR_SIGBUS,	/* a lasting error; reads the device */
 	VFR_WAIT,	/* drop the lock, wait, RETRY: a folio lock or so */
+	VFR_WAIT_GO,	/* the same; waits for VFR_GO, or for a signal */
 	VFR_READ,	/* drop the lock, read the device, RETRY | MAJOR */
-	VFR_HARD,	/* under the VMA lock: drop it, RETRY | RETRY_HARD;
-			 * under mmap_lock: here is the page
+	VFR_HARD,	/* under the VMA lock: drop it, RETRY | RETRY_HARD; under
+			 * mmap_lock: the next action, and the page if it is the last
 			 */
-	VFR_OLD_HARD,	/* the same with a plain RETRY, the old convention */
-	VFR_FAIL,	/* read the device; while the lock may be dropped (first
-			 * try): drop it, RETRY; then SIGBUS
+	VFR_HARD_MAJOR,	/* the same with MAJOR, under either lock */
+	VFR_OLD_HARD,	/* under the VMA lock: drop it, a plain RETRY; under
+			 * mmap_lock: here is the page. The old convention
+			 */
+	VFR_FAIL,	/* read the device; while the lock may be dropped (no
+			 * TRIED): drop it, RETRY; then SIGBUS
 			 */
 	VFR_FAIL_MAJOR,	/* the same, RETRY | MAJOR */
 	VFR_EVER,	/* drop the lock and RETRY as long as ALLOW_RETRY is set */
@@ -30,8 +35,7 @@ enum vfr_action {
 	/* Against the contract; the patched kernel must warn of each. */
 	VFR_BAD_ALONE,	/* RETRY_HARD without RETRY, and the page */
 	VFR_BAD_MMAP,	/* RETRY_HARD under mmap_lock, at the first try there */
-	VFR_BAD_HELD,	/* RETRY with the VMA lock still held; to be followed by */
-	VFR_BAD_MEND,	/* drop what BAD_HELD has left, and the page */
+	VFR_BAD_HELD,	/* RETRY with the VMA lock still held, until VFR_MEND */
 };
 
 #define VFR_STEPS	8
@@ -51,12 +55,31 @@ struct vfr_log {
 	__u64 attempts;			/* all of them */
 	__u64 reads;			/* of the device */
 	__u32 waiting;			/* attempts in their wait just now */
+	__u32 held;			/* VFR_HOLD holds its lock just now */
 	__u8 attempt[VFR_LOG];		/* VFR_BY_VMA_LOCK | VFR_TRIED, the first ones */
 };
 
 /* Set the script of this open file and forget the log. */
 #define VFR_SET		_IOW('V', 1, struct vfr_script)
 #define VFR_GET		_IOR('V', 2, struct vfr_log)
+
+/* End the waits of VFR_WAIT_GO, those to come until VFR_SET, too. */
+#define VFR_GO		_IO('V', 4)
+
+/* Hold mmap_lock for writing, and end the waits of VFR_WAIT_GO as soon as it is held. */
+struct vfr_hold {
+	__u64 addr;			/* write-lock the VMA there, too; or 0 */
+	__u32 limit_ms;			/* until someone waits for it, or so long */
+	__u32 more_ms;			/* and so long afterwards */
+};
+
+#define VFR_HOLD	_IOW('V', 5, struct vfr_hold)
+
+/* Drop the VMA lock that VFR_BAD_HELD has left. */
+#define VFR_MEND	_IO('V', 6)
+
+/* Make an attempt at the address with the VMA lock and TRIED, against the contract. */
+#define VFR_BAD_TRIED	_IO('V', 7)
 
 /* Lock the folio of a page that is in a file's page cache, over and over. */
 struct vfr_folio {

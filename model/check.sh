@@ -44,7 +44,7 @@ build() {
 	safety,*MUTANT*) cflags='-O0 -DSAFETY -DNOCLAIM -DBFS' ;;
 	safety,*) cflags='-O1 -DSAFETY -DNOCLAIM' ;;
 	ltl,*MUTANT*) cflags=-O0 ;;
-	ltl,*) cflags=-O1 ;;
+	ltl,*) cflags=-O2 ;;
 	esac
 	# shellcheck disable=SC2086
 	(cd "$dir" && spin $3 -a "$models/$1.pml" &&
@@ -120,30 +120,32 @@ mutant() {
 	esac
 }
 
-prove 'bound, flags, signals, locks, no deadlock' retry safety
-prove 'no fault stays under the VMA lock' retry leaves_vma_lock
+prove 'bound, flags, accounting, signals, locks, no deadlock' retry safety
+prove 'a fault comes to its last attempt' retry bounded -DNFAULT=1
 prove 'a fatal signal ends a fault' retry killable
 prove 'a fault ends with its last RETRY' retry ends
 prove 'a writer gets both locks' retry writer_proceeds
+prove "a writer waits for no I/O but that of base's first attempt" retry writer_waits_for_no_io
 
-flags='assertion (tried==base_tried)'
-held='assertion ((vma_held==vma_lock)'
-dropped='assertion (!(retry)||((vma_held==0)&&(mmap_held==0)))'
-mutant UNBOUNDED safety 'assertion (nr_vma_lock<=2)'
-mutant UNBOUNDED leaves_vma_lock 'acceptance cycle'
-mutant HARD_IGNORED safety 'assertion !((vma_lock&&(was_hard'
-mutant TRIED_ALWAYS safety "$flags"
-mutant TRIED_NO_MAJOR safety "$flags"
-mutant TRIED_NOT_2ND safety "$flags"
-mutant TRIED_2ND_HARD safety "$flags"
+major='assertion ((tried||flag_major)==base_tried)'
+fewer='assertion (((!(tried)||(nr_first==3))'
+kind='assertion !((vma_lock&&'
+mutant UNBOUNDED safety 'assertion (nr_first<=3)'
+mutant UNBOUNDED bounded 'acceptance cycle'
+mutant TWO_ATTEMPTS safety "$fewer"
+mutant HARD_IGNORED safety "$kind"
+mutant TRIED_KEPT writer_waits_for_no_io 'acceptance cycle'
+mutant HARD_NOT_TRIED safety 'assertion (!(was_hard)'
+mutant MAJOR_NOT_2ND safety "$major"
+mutant MAJOR_2ND_HARD safety "$major"
+mutant MAJOR_HARD_LOST safety "$major"
+mutant NO_WAY_BACK safety "$fewer"
+mutant KERNEL_BACK safety "$kind"
 mutant NO_SIGNALS safety 'assertion !(was_killed)'
-mutant NO_SIGNALS_MMAP safety 'assertion !(was_killed)'
-mutant NO_SIGNALS_MMAP killable 'acceptance cycle'
-mutant NO_LOOKUP safety "$held"
+mutant NO_SIGNALS killable 'acceptance cycle'
+mutant NO_LOOKUP safety 'assertion ((vma_held==vma_lock)'
 mutant NO_ACCESS_CHECK safety 'assertion (vma=='
-mutant KEEP_LOCK safety "$dropped"
-mutant KEEP_MMAP_LOCK safety "$dropped"
-mutant DROP_TWICE safety 'assertion (vma_held>0)'
+mutant KEEP_LOCK safety 'assertion (!(retry)||((vma_held==0)&&(mmap_held==0)))'
 mutant HARD_ALWAYS safety 'assertion (!(hard)||(retry&&vma_lock))'
 mutant ANON_LOCK safety 'invalid end state'
 mutant ANON_LOCK ends 'acceptance cycle'
@@ -151,15 +153,16 @@ mutant ANON_LOCK writer_proceeds 'acceptance cycle'
 
 prove 'no fault sleeps on after UFFDIO_UNREGISTER or close' unregister safety
 prove 'all of these faults end' unregister no_fault_sleeps_on
-# Patch 1 is for base, too, where it is faults that come late which are lost.
-prove 'the same in base with patch 1' unregister safety -DBASE
-prove 'base without patch 1 wakes those who wait already' unregister safety \
-	'-DMUTANT=WAKE_FIRST -DBASE -DALL_WAIT'
+# The fix is for base, too, where it is faults that come late which are lost.
+prove 'the same in base with the fix' unregister safety -DN=1
+prove 'base without the fix wakes those who wait already' unregister safety \
+	'-DMUTANT=WAKE_FIRST -DN=1 -DALL_WAIT'
 asleep='invalid end state'
 mutant WAKE_FIRST safety "$asleep" unregister
 mutant WAKE_FIRST safety "$asleep" unregister -DALL_WAIT
-mutant WAKE_FIRST safety "$asleep" unregister -DBASE
+mutant WAKE_FIRST safety "$asleep" unregister -DN=1
 mutant QUEUE_LATE safety "$asleep" unregister
 mutant CLOSE_NO_WAKE safety "$asleep" unregister
+mutant MISSING_ONLY safety "$asleep" unregister -DALL_WAIT
 
 exit $failed

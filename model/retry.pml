@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The loop of attempts in the page fault handlers of the architectures, as in
- * do_user_addr_fault(), with fault_retry_vma_lock() of include/linux/mm.h.
+ * do_user_addr_fault(), with fault_retry_under_vma_lock() of include/linux/mm.h.
  *
  * Threads fault on one VMA, again and again, while another one takes the mmap_lock
  * for writing and changes the VMA, and while fatal signals come. handle_mm_fault()
@@ -20,20 +20,21 @@
 /* What is wrong with the model, see check.sh: spin -DMUTANT=name */
 #define NOTHING		0
 #define UNBOUNDED	1	/* under the VMA lock for ever, as the posted draft */
-#define HARD_IGNORED	2	/* under the VMA lock after a hard retry, too */
-#define TRIED_ALWAYS	3	/* T after every retry */
-#define TRIED_NO_MAJOR	4	/* no T after MAJOR */
-#define TRIED_NOT_2ND	5	/* no T after the second attempt */
-#define TRIED_2ND_HARD	6	/* T after a second attempt that got nowhere */
-#define NO_SIGNALS	7	/* not looked at under the VMA lock */
-#define NO_SIGNALS_MMAP	8	/* not looked at under the mmap_lock */
-#define NO_LOOKUP	9	/* the VMA is not looked up again */
-#define NO_ACCESS_CHECK	10	/* access is not checked again */
-#define KEEP_LOCK	11	/* RETRY with the VMA lock held */
-#define KEEP_MMAP_LOCK	12	/* RETRY with the mmap_lock held */
-#define DROP_TWICE	13	/* vma_end_read() after COMPLETED */
-#define HARD_ALWAYS	14	/* a hard retry without FAULT_FLAG_VMA_LOCK */
-#define ANON_LOCK	15	/* __vmf_anon_prepare() waits for the mmap_lock */
+#define TWO_ATTEMPTS	2	/* the second is the last without T */
+#define HARD_IGNORED	3	/* under the VMA lock after a hard retry, too */
+#define TRIED_KEPT	4	/* T under the VMA lock, as in the first form */
+#define HARD_NOT_TRIED	5	/* no T after a hard retry, whatever came before */
+#define MAJOR_NOT_2ND	6	/* the second retry does not make the fault major */
+#define MAJOR_2ND_HARD	7	/* a second attempt that got nowhere does */
+#define MAJOR_HARD_LOST	8	/* RETRY|HARD|MAJOR does not */
+#define NO_WAY_BACK	9	/* from the mmap_lock to the VMA lock */
+#define KERNEL_BACK	10	/* faults from kernel mode go that way, too */
+#define NO_SIGNALS	11	/* not looked at between the attempts */
+#define NO_LOOKUP	12	/* the VMA is not looked up again */
+#define NO_ACCESS_CHECK	13	/* access is not checked again */
+#define KEEP_LOCK	14	/* RETRY with the lock held */
+#define HARD_ALWAYS	15	/* a hard retry without FAULT_FLAG_VMA_LOCK */
+#define ANON_LOCK	16	/* __vmf_anon_prepare() waits for the mmap_lock */
 #ifndef MUTANT
 #define MUTANT NOTHING
 #endif
@@ -47,22 +48,25 @@ bool writing;			/* from before the mmap_lock to after it */
 
 /* For the properties only. */
 bool in_fault[NFAULT];
-bool on_mmap_lock[NFAULT];	/* the fault has come to the mmap_lock path */
+bool last[NFAULT];		/* an attempt with T */
 bool waits[NFAULT];		/* an attempt has returned RETRY */
+bool held_up;			/* a writer has waited for a reader's I/O */
 
 /*
  * Of thread 0, for all are alike. Every process goes on if it can (weak fairness), but
  * each may choose to stop between two faults, or changes, for good.
  */
 
-/* Whatever the handlers answer, no fault stays in the loop under the VMA lock. */
-ltl leaves_vma_lock { []<> (!in_fault[0] || on_mmap_lock[0]) }
+/* Whatever the handlers answer, every fault ends or comes to base's last attempt. */
+ltl bounded { []<> (!in_fault[0] || last[0]) }
 /* Whatever they answer, a fatal signal ends the fault. */
 ltl killable { []<> (!in_fault[0] || !fatal_signal[0]) }
 /* A fault comes to its end unless its handler answers RETRY for ever. */
 ltl ends { []<> (!in_fault[0] || waits[0]) }
 /* Whatever the handlers answer, a writer gets both locks. */
 ltl writer_proceeds { []<> !writing }
+/* It waits for no I/O over which a first attempt in base would not hold the VMA lock. */
+ltl writer_waits_for_no_io { []<> !held_up }
 
 /* The first anonymous page of a VMA needs the mmap_lock, too: mmap_read_trylock(). */
 inline vmf_anon_prepare(me)
@@ -83,19 +87,33 @@ inline vmf_anon_prepare(me)
 	fi
 }
 
+inline unlock()
+{
+	if
+	:: vma_lock -> vma_end_read()
+	:: else -> mmap_read_unlock()
+	fi
+}
+
 /* Atomic, as the locks are held before it, and what follows a retry is not. */
 inline handle_mm_fault(me)
 {
-	/* C4, C3, C6 */
-	nr_vma_lock = nr_vma_lock + (vma_lock && nr_vma_lock < 3);
-	assert(nr_vma_lock <= 2);
-	assert(!(vma_lock && (was_hard || on_mmap_lock[me])));
-	assert(!was_killed);
-	/* C2: the lock is held, that one alone, and access is allowed. */
+	/* C2: one lock is held, that one alone, and access is allowed. */
 	assert(vma_held == vma_lock && mmap_held == !vma_lock);
 	assert(vma == MAPPED);
-	/* C5 */
-	assert(tried == base_tried);
+	/* C3, C4, C7 */
+	assert(!(vma_lock && (was_hard || tried || !user)));
+	assert(!was_killed);
+	/* C5: three without T, beside the one that a hard retry asks for. No fewer either. */
+	nr_first = nr_first + (!tried && !was_hard && nr_first <= 3);
+	assert(nr_first <= 3);
+	assert(!tried || nr_first == 3 || asked || !user);
+	/* C6, and T after a hard retry as in base */
+	assert((tried || flag_major) == base_tried);
+	assert(!was_hard || tried == base_tried);
+	/* From here on no attempt is without T again: fewer states. */
+	last[me] = tried;
+	nr_first = (tried -> 3 : nr_first); asked = asked && !tried;
 
 	if
 	:: hard -> retry = true
@@ -108,11 +126,7 @@ inline handle_mm_fault(me)
 		retry = true; hard = true; major = true
 	fi;
 	if
-	:: completed || (retry && !(vma_lock -> is(KEEP_LOCK) : is(KEEP_MMAP_LOCK))) ->
-		if
-		:: vma_lock -> vma_end_read()
-		:: else -> mmap_read_unlock()
-		fi
+	:: completed || (retry && !is(KEEP_LOCK)) -> unlock()
 	:: else
 	fi;
 
@@ -122,35 +136,39 @@ inline handle_mm_fault(me)
 	/* C1 */
 	assert(!hard || (retry && vma_lock));
 	assert(!retry || (vma_held == 0 && mmap_held == 0));
+	waits[me] = retry;
+	/* It can come at any time, but nobody looks at it before. */
 	if
-	:: retry ->
-		waits[me] = true;
-		/* It can come at any time, but nobody looks at it before. */
-		if
-		:: fatal_signal[me] = true
-		:: true
-		fi;
-		was_hard = hard;
-		was_killed = fatal_signal[me];
-		/* base: V, M, M+T ... An attempt that it lacks changes nothing. */
-		if
-		:: base_vma_lock -> base_vma_lock = false; base_tried = major
-		:: else -> base_tried = base_tried || !hard
-		fi
-	:: else
-	fi
+	:: fatal_signal[me] = true
+	:: true
+	fi;
+	was_killed = fatal_signal[me];
+	was_hard = hard; asked = asked || hard;
+	/*
+	 * base: V, M, M+T ... It does not ask for the lock that it has: such an answer
+	 * counts if it did I/O.
+	 */
+	base_tried = base_tried || major || !(base_vma_lock || hard);
+	base_vma_lock = false
 }
 
-inline fault_retry_vma_lock()
+/* Before it T is set if the attempt did I/O or was made under the mmap_lock. */
+inline fault_retry_under_vma_lock()
 {
+	flag_major = flag_major || (tried && !(hard && retried && is(MAJOR_HARD_LOST))) ||
+		(retried && (!hard || is(MAJOR_2ND_HARD)) && !is(MAJOR_NOT_2ND));
+	again = (!hard || is(HARD_IGNORED)) && (user || is(KERNEL_BACK)) &&
+		(!retried_twice || is(UNBOUNDED)) && !(retried && is(TWO_ATTEMPTS)) &&
+		(vma_lock || !is(NO_WAY_BACK));
 	if
-	:: retried ->
-		tried = tried || (!hard && !is(TRIED_NOT_2ND)) || is(TRIED_2ND_HARD);
-		again = !hard && is(UNBOUNDED)
+	:: again ->
+		tried = tried && is(TRIED_KEPT);
+		retried_twice = retried;
+		retried = true
 	:: else ->
-		tried = tried || (major && !is(TRIED_NO_MAJOR)) || is(TRIED_ALWAYS);
-		again = !hard || is(HARD_IGNORED);
-		retried = again
+		tried = flag_major && !(hard && is(HARD_NOT_TRIED));
+		retried = retried || tried;	/* with T it plays no part: fewer states */
+		retried_twice = retried_twice || tried
 	fi
 }
 
@@ -165,12 +183,13 @@ proctype thread(byte me)
 {
 	byte vma_held, mmap_held;
 	bool vma_lock;				/* FAULT_FLAG_VMA_LOCK */
-	bool tried, retried;			/* FAULT_FLAG_TRIED, _VMA_RETRIED */
+	bool user, tried;			/* FAULT_FLAG_USER, _TRIED */
+	bool flag_major, retried, retried_twice;	/* FAULT_FLAG_MAJOR, ... */
 	bool retry, hard, major, completed;	/* VM_FAULT_... */
 	bool again;
 	/* For the properties only. */
-	bool base_vma_lock, base_tried, was_hard, was_killed;
-	byte nr_vma_lock;
+	bool base_vma_lock, base_tried, was_hard, was_killed, asked;
+	byte nr_first;				/* attempts without T */
 
 end_no_fault:
 	if
@@ -178,8 +197,8 @@ end_no_fault:
 	:: goto end_for_good
 	fi;
 	if
-	:: base_vma_lock = true
-	:: goto lock_mmap		/* not from user mode */
+	:: user = true; base_vma_lock = true
+	:: goto lock_mmap
 	fi;
 
 retry_vma_lock:
@@ -200,15 +219,27 @@ retry_vma_lock:
 		fi
 	}
 	vmf_anon_prepare(me);
+	/* With T it does I/O with the lock held; without, it drops the lock first. */
+	held_up = held_up || (tried && vma_excluded);
+	goto attempt;
+
+lock_mmap:
+	atomic {
+		vma_lock = false;
+		base_vma_lock = false;		/* base is here, too, if not before */
+		mmap_read_lock(me);
+		if
+		:: vma != MAPPED -> mmap_read_unlock(); goto done
+		:: else
+		fi
+	}
+attempt:
 	atomic {
 		handle_mm_fault(me);
 		if
-		:: !retry && (!completed || is(DROP_TWICE)) -> vma_end_read()
-		:: else
-		fi;
-		if
-		:: !retry -> goto done
-		:: else
+		:: !retry && !completed -> unlock(); goto done
+		:: completed -> goto done
+		:: retry
 		fi
 	}
 	atomic {
@@ -216,54 +247,24 @@ retry_vma_lock:
 		:: fatal_signal[me] && !is(NO_SIGNALS) -> goto done
 		:: else
 		fi;
-		fault_retry_vma_lock();
+		tried = tried || major || !vma_lock;
+		fault_retry_under_vma_lock();
 		forget_answer(me);
 		if
 		:: again -> again = false; goto retry_vma_lock
-		:: else
+		:: else -> goto lock_mmap
 		fi
-	}
-
-lock_mmap:
-	atomic {
-		on_mmap_lock[me] = true;
-		vma_lock = false;
-		base_vma_lock = false;		/* base is here, too, if not before */
-		/* Nobody looks at these any more: fewer states. */
-		retried = false; was_hard = false; nr_vma_lock = 0;
-retry_mmap_lock:
-		mmap_read_lock(me);
-		if
-		:: vma != MAPPED -> mmap_read_unlock(); goto done
-		:: else
-		fi
-	}
-	atomic {
-		handle_mm_fault(me);
-		if
-		:: completed -> goto done
-		:: !retry && !completed -> mmap_read_unlock(); goto done
-		:: else
-		fi
-	}
-	atomic {
-		if
-		:: fatal_signal[me] && !is(NO_SIGNALS_MMAP) -> goto done
-		:: else
-		fi;
-		tried = true;
-		forget_answer(me);
-		goto retry_mmap_lock
 	}
 
 done:
 	atomic {
 		assert(vma_held == 0 && mmap_held == 0);
 		forget_answer(me);
-		in_fault[me] = false; on_mmap_lock[me] = false;
-		vma_lock = false; tried = false; retried = false; again = false;
+		in_fault[me] = false; last[me] = false;
+		vma_lock = false; user = false; tried = false; again = false;
+		flag_major = false; retried = false; retried_twice = false;
 		base_vma_lock = false; base_tried = false;
-		was_hard = false; was_killed = false; nr_vma_lock = 0;
+		was_hard = false; was_killed = false; asked = false; nr_first = 0;
 		goto end_no_fault
 	}
 end_for_good:

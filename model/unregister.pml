@@ -5,7 +5,7 @@
  * are woken, by UFFDIO_WAKE any number of times, or end since the range is not
  * registered any more.
  *
- * spin -DBASE: only the first attempt is made under the VMA lock, as in base.
+ * spin -DN=1: one attempt is made under the VMA lock, as in base.
  * spin -DALL_WAIT: every fault waits already when UFFDIO_UNREGISTER begins.
  */
 #define NFAULT 2
@@ -15,18 +15,17 @@
 
 /* What is wrong with the model, see check.sh: spin -DMUTANT=name */
 #define NOTHING		0
-#define WAKE_FIRST	1	/* UFFDIO_UNREGISTER wakes, then locks and clears the VMA */
+#define WAKE_FIRST	1	/* UFFDIO_UNREGISTER wakes before it locks the VMA */
 #define QUEUE_LATE	2	/* a fault drops the lock, then queues */
 #define CLOSE_NO_WAKE	3	/* whoever waits at the close is left */
+#define MISSING_ONLY	4	/* UFFDIO_UNREGISTER wakes in that mode only */
 #ifndef MUTANT
 #define MUTANT NOTHING
 #endif
 #define is(mutant) (MUTANT == mutant)
 
-#ifdef BASE
-#define fault_retry_vma_lock() false
-#else
-#define fault_retry_vma_lock() !retried
+#ifndef N
+#define N 3
 #endif
 
 bool registered = true;		/* vma->vm_userfaultfd_ctx */
@@ -61,41 +60,39 @@ inline sleep(me)
 proctype thread(byte me)
 {
 	byte vma_held, mmap_held;
-	bool retried;			/* FAULT_FLAG_VMA_RETRIED */
+	byte nr_attempts = 1;
 
 retry_vma_lock:
 	if
 	:: atomic { !vma_excluded -> vma_readers++; vma_held++ }
-	:: goto retry_mmap_lock		/* the look-up may fail at any time */
+	:: goto lock_mmap		/* the look-up may fail at any time */
 	fi;
 	if
 	:: !registered -> vma_end_read(); goto done
-	:: registered && released ->	/* hard retry */
+	:: registered && released -> vma_end_read()	/* RETRY, without waiting */
+	:: else ->
+		queued[me] = !is(QUEUE_LATE);
 		vma_end_read();
-		goto retry_mmap_lock
-	:: else
+		sleep(me)
 	fi;
-	queued[me] = !is(QUEUE_LATE);
-	vma_end_read();
-	sleep(me);
+
+waited:
 	if
-	:: fault_retry_vma_lock() -> retried = true; goto retry_vma_lock
+	:: nr_attempts < N -> nr_attempts++; goto retry_vma_lock
 	:: else
 	fi;
 
-retry_mmap_lock:
+lock_mmap:
 	mmap_read_lock(me);
 	if
 	:: !registered -> mmap_read_unlock(); goto done
-	:: registered && released ->
+	:: registered && released -> mmap_read_unlock()
+	:: else ->
+		queued[me] = !is(QUEUE_LATE);
 		mmap_read_unlock();
-		goto retry_mmap_lock
-	:: else
+		sleep(me)
 	fi;
-	queued[me] = !is(QUEUE_LATE);
-	mmap_read_unlock();
-	sleep(me);
-	goto retry_mmap_lock;
+	goto waited;
 
 done:
 	nr_ended++
@@ -120,15 +117,15 @@ proctype unregister(byte me)
 #endif
 		mmap_write_lock(me);
 		if
-		:: is(WAKE_FIRST) -> wake_userfault()
+		:: !is(WAKE_FIRST) -> vma_start_write()
 		:: else
 		fi;
-		vma_start_write();
-		registered = false;	/* userfaultfd_reset_ctx() */
 		if
-		:: !is(WAKE_FIRST) -> wake_userfault()
-		:: else
+		:: true -> wake_userfault()
+		:: is(MISSING_ONLY)
 		fi;
+		vma_start_write();	/* userfaultfd_clear_vma() */
+		registered = false;
 		mmap_write_unlock()
 	fi
 }

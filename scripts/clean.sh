@@ -12,6 +12,12 @@ alone
 for linux in build/*/linux; do
 	[ -d "$linux/.git" ] || continue
 	applied=$(cat "$linux/.git/vfr-patches" 2>/dev/null || true)
+	# While patches do not apply, commits made by hand are nowhere else.
+	if [ -z "$applied" ] && [ -z "${FORCE:-}" ] &&
+		git -C "$linux" log --format=%ce base..HEAD 2>/dev/null | grep -qvx 'series@localhost'
+	then
+		die "$linux has commits made by hand: go on with make tree, or FORCE=1 make clean"
+	fi
 	if [ -n "$applied" ] && [ -z "${FORCE:-}" ] &&
 		{ [ "${applied#* }" != "$(git -C "$linux" rev-parse series)" ] ||
 		  [ -n "$(git -C "$linux" status --porcelain -uno | head -n 1)" ]; }

@@ -18,5 +18,6 @@ if [ ! -e "$to/.git/HEAD" ]; then
 	mv "$to.tmp" "$to"
 fi
 rm -f "$to/.git/index.lock"
-git -C "$to" fetch -q --force "$from" '+refs/heads/base:refs/heads/base' '+refs/heads/series:refs/heads/series'
+git -C "$to" fetch -q --force "$from" '+refs/heads/base:refs/heads/base' '+refs/heads/fixes:refs/heads/fixes' \
+	'+refs/heads/series:refs/heads/series'
 echo "$(git -C "$to" rev-list --count base..series) commits"

@@ -10,11 +10,11 @@ it breaks, in "Builds:" the objects that see it, in "Caught-by:" where it is exp
 to be caught. (A change of mm.h would rebuild the whole kernel: the header keeps its
 time stamp, and the objects named are built anew.)
 
-Each mutant's kernel (x86_64, debug) boots and runs the series' KUnit suite; when that
-passes, the series' kselftest. A mutant is caught when one of them names a failed test
-or when the guest is lost or complains twice, which is told apart ("lost"); a QEMU that
-is lost catches nothing. The series itself must
-pass both first. What is done is kept in BUILD/results/mutants.json by all that goes into
+Each mutant's kernel (x86_64, debug) boots and runs the series' KUnit suites, its kselftest
+and guest/behave.c, in this order but the expected one first, until one catches it: by a
+failed test that it names, or by a guest that is lost or complains twice, which is told
+apart ("lost"). A QEMU that is lost catches nothing. The series itself must pass all
+three first. What is done is kept in BUILD/results/mutants.json by all that goes into
 it. Prints the table and caught/total, leaves it in BUILD/results/mutants.txt; exits
 non-zero when one survives.
 """
@@ -94,22 +94,33 @@ def kunit(top):
     return ("lost", "KUnit: " + bad, r.seconds) if bad else ("pass", "", r.seconds)
 
 
-def kselftest(top):
-    """The same for the kselftest."""
+def ktap(top, program, end):
+    """The same for a program that prints KTAP and, when it is through, END."""
     out = f"{top}/out/{ARCH}-debug-series"
-    r = guest.run(out, ARCH, [f"kselftest-{PROGRAM}"], log=f"{out}/mutant-kselftest",
-                  append="hugepages=16", timeout=400, silence=400)
-    failed = re.findall(r"^not ok \d+ (?:\S+\.)?(\S+)", r.output, re.M)
+    r = guest.run(out, ARCH, [program], log=f"{out}/mutant-{program}",
+                  append="hugepages=16", timeout=600, silence=400)
+    failed = re.findall(r"^not ok \d+ (?:\S+\.)?(.+?)(?: #.*)?$", r.output, re.M)
     if failed:
-        return "caught", "kselftest: " + ", ".join(failed), r.seconds
-    if r.verdict != "ok" or not re.search(r"^# Totals: pass:[1-9]\d* fail:0 ", r.output, re.M):
-        return "lost", f"kselftest: {r.verdict}, {r.reason}", r.seconds
+        return "caught", f"{program}: " + ", ".join(failed), r.seconds
+    if r.verdict != "ok" or not re.search(end, r.output, re.M):
+        return "lost", f"{program}: {r.verdict}, {r.reason}", r.seconds
     return "pass", "", r.seconds
+
+
+def kselftest(top):
+    return ktap(top, f"kselftest-{PROGRAM}", r"^# Totals: pass:[1-9]\d* fail:0 ")
+
+
+def behave(top):
+    return ktap(top, "behave", r"^1\.\.[1-9]")
+
+
+RUNS = (kunit, kselftest, behave)
 
 
 def judge(top, first):
     """Run one after the other, the expected catcher first, until it is caught."""
-    for run in (kselftest, kunit) if first == "kselftest" else (kunit, kselftest):
+    for run in sorted(RUNS, key=lambda r: r.__name__ != first):
         for _ in range(2):
             verdict, why, _ = run(top)
             if verdict != "lost":
@@ -165,7 +176,7 @@ def main():
             sys.exit(f"the series does not build: {error}")
         subprocess.run(["scripts/guest.sh", top, ARCH, "debug", "series"], check=True,
                        stdout=subprocess.DEVNULL)
-        for run in (kunit, kselftest):
+        for run in RUNS:
             verdict, why, seconds = run(top)
             if verdict != "pass":
                 sys.exit(f"the series itself, {verdict}: {why}")

@@ -9,7 +9,7 @@ x86-64, kernels of the flavour trust. Boots on base and series
     attempts progress, inject, behave    the same, guest/inject.c and guest/behave.c under
                 the tracer of guest/attempts.c
     broken      on the series only, what progress and inject must not let pass
-and, before that, gives guest/attempts.c made-up traces, among them a fault with three
+and, before that, gives guest/attempts.c made-up traces, among them a fault with four
 attempts under the VMA lock. WORD: progress, attempts, inject (without the tracer), broken
 or traces.
 
@@ -44,37 +44,46 @@ BROKEN = {
 }
 
 # Attempts as guest/attempts.c writes them, made into a trace: what must be said on it.
-# Behind the letters: r has VMA_RETRIED set.
+# Behind the letter of the lock: m has FAULT_FLAG_MAJOR set.
 ALLOWED = ""
 MADE_UP = [
     ("series", "V", ALLOWED),
-    ("series", "V+maj Vtr", ALLOWED),
-    ("series", "V+ Vr+ Mtr", ALLOWED),
-    ("series", "V+ Vr+ Mtr+ Mtr+ Mtr", ALLOWED),
+    ("series", "V+maj Vm", ALLOWED),
+    ("series", "V+ V+ Vm", ALLOWED),
+    ("series", "V+ V+ Vm+ Mt", ALLOWED),
+    ("series", "V+ V+ Vm+ Mtm+ Mtm+ Mtm", ALLOWED),
+    ("series", "V+maj Vm+maj Vm+maj Mt:bus", ALLOWED),
     ("series", "V! M", ALLOWED),
     ("series", "V!maj Mt", ALLOWED),
-    ("series", "V+ Vr! Mr", ALLOWED),
-    ("series", "V+maj Vtr! Mtr", ALLOWED),
-    ("series", "V+ Mr", ALLOWED),		# the look-up for the second attempt failed
-    ("series", "V+maj Mtr", ALLOWED),
-    ("series", "M+ Mt", ALLOWED),
+    ("series", "V+ V! M", ALLOWED),
+    ("series", "V+maj Vm! Mt", ALLOWED),
+    ("series", "V+ V+ Vm! Mt", ALLOWED),
+    ("series", "V! M+ Vm! Mt", ALLOWED),
+    ("series", "V! M+ Vm+ Vm+ Mt", ALLOWED),
+    ("series", "M+ Vm+ Vm+ Mt", ALLOWED),	# the first look-up failed
+    ("series", "V+ M", ALLOWED),		# the second one
+    ("series", "V+maj Mm+ Vm+ Mt", ALLOWED),
+    ("series", "V+ M+ Mm+ Mt", ALLOWED),	# the second and the third
     ("series", "V+ |V", ALLOWED),		# a signal, then a fault of its own
-    ("series", "V+maj Vtr:bus", ALLOWED),
     ("base", "V+ M", ALLOWED),
     ("base", "V+maj Mt+ Mt", ALLOWED),
-    ("series", "V+ Vr+ Vtr", "a third attempt under the VMA lock"),
-    ("series", "V+ V+ V", "a third attempt under the VMA lock"),
-    ("series", "V+ V+ V+ V+ M+ Mt", "a third attempt under the VMA lock"),
+    ("series", "V+ V+ Vm+ Vm", "a fourth attempt under the VMA lock"),
+    ("series", "V+ V V+ V+ V", "a fourth attempt under the VMA lock"),
+    ("series", "M+ Vm+ Vm+ Vm", "without TRIED after three waits"),
+    ("series", "V+ V+ Vm+ Mm", "without TRIED after three waits"),
+    ("series", "V+maj Vtm", "TRIED under the VMA lock"),
     ("series", "M Mt", "an attempt after one that was not to be retried"),
     ("series", "V! V", "under the VMA lock again after a hard retry"),
-    ("series", "V+ Mr+ Vtr", "under the VMA lock after mmap_lock"),
-    ("series", "V+ Vtr", "with TRIED where base has it not"),
-    ("series", "V+maj Vr", "without TRIED where base has it"),
-    ("series", "V+ Vr+ Mr", "without TRIED where base has it"),
-    ("series", "V+ Vr! Mtr", "with TRIED where base has it not"),
-    ("series", "V+ V", "VMA_RETRIED is wrong"),
+    ("series", "V!maj Mt+ Vm", "under the VMA lock after TRIED"),
+    ("series", "V! Mt", "with TRIED where base has it not"),
+    ("series", "V+maj Mt", "with TRIED before three waits"),
+    ("series", "V!maj Mm", "without TRIED where base has it"),
+    ("series", "V+maj V", "MAJOR is not where base has TRIED"),
+    ("series", "V+ Vm", "MAJOR is not where base has TRIED"),
+    ("series", "V+ V+ V", "MAJOR is not where base has TRIED"),
     ("series", "M!", "RETRY_HARD under mmap_lock"),
-    ("base", "V+ V", "a second attempt under the VMA lock in base"),
+    ("base", "V+ V", "under the VMA lock again in base"),
+    ("base", "V+maj M", "without TRIED where base has it"),
     ("base", "V! M", "RETRY_HARD in base"),
 ]
 
@@ -87,8 +96,9 @@ def made_up(sequence):
     for fault in sequence.split("|"):
         lines.append(line("page_fault_user: address=0x7f0000001000 ip=0x401234 error_code=0x4", n))
         for word in fault.split():
-            flags = 0x54 | (0x1000 if word[0] == "V" else 0)
-            flags |= (0x20 if "t" in word[1:3] else 0) | (0x2000 if "r" in word[1:3] else 0)
+            letters = re.match("[VMtm]*", word)[0]
+            flags = 0x54 | (0x1000 if letters[0] == "V" else 0)
+            flags |= (0x20 if "t" in letters else 0) | (0x2000 if "m" in letters else 0)
             ret = 0x400 if re.search(r"[+!]", word) else 0x2 if word.endswith(":bus") else 0
             ret |= (0x8000 if "!" in word else 0) | (0x4 if word.endswith("maj") else 0)
             n += 1

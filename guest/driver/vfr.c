@@ -16,6 +16,7 @@
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+#include <linux/wait.h>
 
 #include "../vfr.h"
 
@@ -26,8 +27,14 @@ struct vfr_file {
 	spinlock_t lock;
 	struct vfr_script script;
 	struct vfr_log log;
+	u64 step;			/* of the script */
 	struct page *page;
+	wait_queue_head_t wait;
+	bool go;
+	struct vm_area_struct *bad;	/* what VFR_BAD_HELD has left locked */
 };
+
+#define VFR_UNTIL_GO	UINT_MAX
 
 static vm_fault_t vfr_retry(struct vfr_file *f, struct vm_fault *vmf,
 			    unsigned int wait_ms, vm_fault_t bits)
@@ -39,7 +46,9 @@ static vm_fault_t vfr_retry(struct vfr_file *f, struct vm_fault *vmf,
 	f->log.waiting++;
 	spin_unlock(&f->lock);
 	release_fault_lock(vmf);
-	if (wait_ms)
+	if (wait_ms == VFR_UNTIL_GO)
+		wait_event_interruptible(f->wait, READ_ONCE(f->go));
+	else if (wait_ms)
 		msleep_interruptible(wait_ms);
 	spin_lock(&f->lock);
 	f->log.waiting--;
@@ -48,11 +57,23 @@ static vm_fault_t vfr_retry(struct vfr_file *f, struct vm_fault *vmf,
 	return VM_FAULT_RETRY | bits;
 }
 
-static vm_fault_t vfr_page(struct vfr_file *f, struct vm_fault *vmf)
+/* The action of this attempt; MAJOR is added to bits if it did I/O first. */
+static unsigned int vfr_action(struct vfr_file *f, bool by_vma_lock, vm_fault_t *bits)
 {
-	get_page(f->page);
-	vmf->page = f->page;
-	return 0;
+	for (;;) {
+		bool last = f->step >= f->script.nr - 1;
+		unsigned int action = f->script.action[last ? f->script.nr - 1 : f->step];
+
+		f->step++;
+		if (action != VFR_HARD && action != VFR_HARD_MAJOR)
+			return action;
+		if (action == VFR_HARD_MAJOR)
+			*bits |= VM_FAULT_MAJOR;
+		if (by_vma_lock)
+			return VFR_HARD;
+		if (last)
+			return VFR_PAGE;
+	}
 }
 
 static vm_fault_t vfr_fault(struct vm_fault *vmf)
@@ -60,6 +81,7 @@ static vm_fault_t vfr_fault(struct vm_fault *vmf)
 	struct vfr_file *f = vmf->vma->vm_file->private_data;
 	bool by_vma_lock = vmf->flags & FAULT_FLAG_VMA_LOCK;
 	unsigned int action, wait_ms;
+	vm_fault_t bits = 0;
 	u64 n;
 
 	spin_lock(&f->lock);
@@ -67,7 +89,7 @@ static vm_fault_t vfr_fault(struct vm_fault *vmf)
 	if (n < VFR_LOG)
 		f->log.attempt[n] = (by_vma_lock ? VFR_BY_VMA_LOCK : 0) |
 			(vmf->flags & FAULT_FLAG_TRIED ? VFR_TRIED : 0);
-	action = f->script.action[min_t(u64, n, f->script.nr - 1)];
+	action = vfr_action(f, by_vma_lock, &bits);
 	wait_ms = f->script.wait_ms;
 	if (action == VFR_READ || action == VFR_SIGBUS || action == VFR_FAIL ||
 	    action == VFR_FAIL_MAJOR)
@@ -75,20 +97,23 @@ static vm_fault_t vfr_fault(struct vm_fault *vmf)
 	spin_unlock(&f->lock);
 
 	switch (action) {
+	case VFR_PAGE_MAJOR:
+		bits |= VM_FAULT_MAJOR;
+		break;
 	case VFR_SIGBUS:
 		return VM_FAULT_SIGBUS;
 	case VFR_WAIT:
-		return vfr_retry(f, vmf, wait_ms, 0);
+		return vfr_retry(f, vmf, wait_ms, bits);
+	case VFR_WAIT_GO:
+		return vfr_retry(f, vmf, VFR_UNTIL_GO, bits);
 	case VFR_READ:
 		return vfr_retry(f, vmf, wait_ms, VM_FAULT_MAJOR);
 	case VFR_HARD:
-		if (by_vma_lock)
-			return vfr_retry(f, vmf, 0, VFR_RETRY_HARD);
-		return vfr_page(f, vmf);
+		return vfr_retry(f, vmf, 0, VFR_RETRY_HARD | bits);
 	case VFR_OLD_HARD:
 		if (by_vma_lock)
 			return vfr_retry(f, vmf, 0, 0);
-		return vfr_page(f, vmf);
+		break;
 	case VFR_FAIL:
 	case VFR_FAIL_MAJOR:
 		if (fault_flag_allow_retry_first(vmf->flags))
@@ -101,18 +126,19 @@ static vm_fault_t vfr_fault(struct vm_fault *vmf)
 			return vfr_retry(f, vmf, action == VFR_EVER ? 0 : 10, 0);
 		return VM_FAULT_SIGBUS;
 	case VFR_BAD_ALONE:
-		return vfr_page(f, vmf) | VFR_RETRY_HARD;
+		bits |= VFR_RETRY_HARD;
+		break;
 	case VFR_BAD_MMAP:
 		if (by_vma_lock || fault_flag_allow_retry_first(vmf->flags))
 			return vfr_retry(f, vmf, 0, VFR_RETRY_HARD);
-		return vfr_page(f, vmf);
+		break;
 	case VFR_BAD_HELD:
+		f->bad = vmf->vma;
 		return VM_FAULT_RETRY;
-	case VFR_BAD_MEND:
-		vma_end_read(vmf->vma);
-		return vfr_page(f, vmf);
 	}
-	return vfr_page(f, vmf);
+	get_page(f->page);
+	vmf->page = f->page;
+	return bits;
 }
 
 /* Nothing to map around; its being there says "audited for the VMA lock". */
@@ -167,12 +193,57 @@ static int vfr_lock_folio(const struct vfr_folio *s)
 	return ret;
 }
 
+static void vfr_go(struct vfr_file *f)
+{
+	WRITE_ONCE(f->go, true);
+	wake_up_all(&f->wait);
+}
+
+/* The writer that a fault meets, at just the wrong time. */
+static void vfr_hold_mmap_lock(struct vfr_file *f, const struct vfr_hold *s)
+{
+	struct mm_struct *mm = current->mm;
+	struct vm_area_struct *vma;
+
+	mmap_write_lock(mm);
+	vma = s->addr ? vma_lookup(mm, s->addr) : NULL;
+	if (vma)
+		vma_start_write(vma);
+	WRITE_ONCE(f->log.held, 1);
+	vfr_go(f);
+	for (u32 ms = 0; ms < s->limit_ms && !mmap_lock_is_contended(mm); ms++)
+		msleep(1);
+	msleep(s->more_ms);
+	WRITE_ONCE(f->log.held, 0);
+	mmap_write_unlock(mm);
+}
+
+static int vfr_bad_tried(unsigned long addr)
+{
+	struct vm_area_struct *vma;
+	vm_fault_t ret;
+	bool locked;
+
+	mmap_read_lock(current->mm);
+	vma = vma_lookup(current->mm, addr);
+	locked = vma && vma_start_read_locked(vma);
+	mmap_read_unlock(current->mm);
+	if (!locked)
+		return -EFAULT;
+	ret = handle_mm_fault(vma, addr, FAULT_FLAG_VMA_LOCK | FAULT_FLAG_TRIED |
+			      FAULT_FLAG_DEFAULT, NULL);
+	if (!(ret & (VM_FAULT_RETRY | VM_FAULT_COMPLETED)))
+		vma_end_read(vma);
+	return ret ? -EIO : 0;
+}
+
 static long vfr_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct vfr_file *f = file->private_data;
 	void __user *user = (void __user *)arg;
 	struct vfr_script script;
 	struct vfr_folio folio;
+	struct vfr_hold hold;
 	struct vfr_log log;
 
 	switch (cmd) {
@@ -183,6 +254,8 @@ static long vfr_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 			return -EINVAL;
 		spin_lock(&f->lock);
 		f->script = script;
+		f->step = 0;
+		f->go = false;
 		memset(&f->log, 0, offsetof(struct vfr_log, waiting));
 		memset(f->log.attempt, 0, sizeof(f->log.attempt));
 		spin_unlock(&f->lock);
@@ -196,6 +269,21 @@ static long vfr_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		if (copy_from_user(&folio, user, sizeof(folio)))
 			return -EFAULT;
 		return vfr_lock_folio(&folio);
+	case VFR_GO:
+		vfr_go(f);
+		return 0;
+	case VFR_HOLD:
+		if (copy_from_user(&hold, user, sizeof(hold)))
+			return -EFAULT;
+		vfr_hold_mmap_lock(f, &hold);
+		return 0;
+	case VFR_MEND:
+		if (f->bad)
+			vma_end_read(f->bad);
+		f->bad = NULL;
+		return 0;
+	case VFR_BAD_TRIED:
+		return vfr_bad_tried(arg);
 	}
 	return -ENOTTY;
 }
@@ -213,6 +301,7 @@ static int vfr_open(struct inode *inode, struct file *file)
 	}
 	*(char *)page_address(f->page) = 'V';
 	spin_lock_init(&f->lock);
+	init_waitqueue_head(&f->wait);
 	f->script.nr = 1;
 	file->private_data = f;
 	return 0;
