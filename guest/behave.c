@@ -184,7 +184,8 @@ static void vfr_read_log(int fd, struct outcome *o)
 /* Wait until an attempt waits in VFR_WAIT_GO, or until VFR_HOLD holds its lock. */
 static void vfr_await(int fd, bool held)
 {
-	struct vfr_log log;
+	/* Written here: the kernel, which takes mmap_lock for its faults, would end VFR_HOLD. */
+	struct vfr_log log = { 0 };
 	double t0 = now();
 
 	do {
@@ -756,6 +757,9 @@ static void signal_in_wait(void)
 				s.action[k] = VFR_WAIT;
 			s.action[n] = VFR_WAIT_GO;
 			s.action[n + 1] = VFR_PAGE;
+			/* What the handler itself touches first is not to be counted. */
+			if (!c[i].sig && !n)
+				fault_beside(&s, &b);
 			o = c[i].sig ? b5_child(&s, n + 1, false, c[i].sig, &ended) :
 				       fault_beside(&s, &b);
 			if (!ended || o.nr != n + 1 || o.maj || o.min ||

@@ -139,6 +139,27 @@ static inline void make_disk(const char *name, unsigned int mb, unsigned int del
 	set_disk(name, "power", 1);
 }
 
+/* /fs.blocks, an empty ext2 file system, on /dev/data, mounted as ext4. */
+static inline void make_fs(void)
+{
+	int in = open("/fs.blocks", O_RDONLY), out = open("/dev/data", O_WRONLY);
+	static char block[4096];
+	uint32_t nr;
+
+	if (in < 0 || out < 0)
+		die("/fs.blocks or /dev/data");
+	while (read(in, &nr, sizeof(nr)) == sizeof(nr))
+		if (read(in, block, sizeof(block)) != sizeof(block) ||
+		    pwrite(out, block, sizeof(block), (off_t)nr * sizeof(block)) < 0)
+			die("copying /fs.blocks");
+	if (fsync(out) || close(out))
+		die("/dev/data");
+	close(in);
+	mkdir("/tmp/data", 0755);
+	if (mount("/dev/data", "/tmp/data", "ext4", 0, ""))
+		die("mount");
+}
+
 static inline void remove_disk(const char *name)
 {
 	char dir[96];

@@ -7,7 +7,7 @@
  * the guest and prints one line "R key=value ..." a workload. All times are of
  * an emulated machine: they show waiting, not the speed of a CPU.
  *
- *	contend quick|long [floors] [workload...]
+ *	contend quick|long [floors|own] [workload...]
  *
  * Workloads:
  *  e1   the writer maps and unmaps a page elsewhere
@@ -22,10 +22,16 @@
  *  e3r  e3 under a memory limit: the faults are on pages that were evicted
  *  e6   e1 with the faults throttled by io.max; the writer touches its mapping
  *  e7   e1i with the faults served by userfaultfd after 20 ms
+ *  e8   the faults are first stores to pages of a file that dirty throttling keeps
+ *       waiting; the writer changes the protection of a part of their VMA, 20 times
+ *       a second
+ *  e8m, e8f  the same; the writer maps and unmaps a page elsewhere, or forks
+ *  e8p  e8, but measured is another process, which reads their /proc/PID/cmdline
  * For each, "floor" is the same writer while the faults happen in another
  * process: same load on CPUs and disk, no common mmap_lock (of e1i only, unless
  * "floors" is asked for); and "trace" a shorter run of its own with the mmap_lock
- * tracepoints on. Without a list: e1, e1m, e1i, e2.
+ * tracepoints on. With "own" there is neither, nor for e8. Without a list: e1, e1m,
+ * e1i, e2.
  *
  * The threads allocate and touch all they need before the measurement, and
  * nothing in the process takes mmap_lock then but the writer and the faults.
@@ -53,9 +59,11 @@
 #define ANON_REGION	(96UL << 20)	/* each page is touched once */
 #define WARM_REGION	(16UL << 20)	/* touched over and over */
 #define LIMITED_REGION	(256UL << 20)	/* so that its page tables are small */
+#define DIRTY_REGION	(800UL << 20)	/* each page is touched once */
 #define NR_VMAS		300
 #define DELAY_MS	20		/* of the disks, and of userfaultfd */
 #define EVICT_US	500		/* between two rounds of an evictor */
+#define DIRTY_OP_NS	50000000	/* from one operation beside throttled stores to the next */
 #define MAX_THREADS	64
 #define MAX_FAULTS	8192		/* a thread */
 #define MAX_OPS		65536
@@ -67,8 +75,9 @@ static void merge_op(const struct workload *w, int fd);
 static void protect_op(const struct workload *w, int fd);
 static void fork_op(const struct workload *w, int fd);
 static void touch_op(const struct workload *w, int fd);
+static void cmdline_op(const struct workload *w, int fd);
 
-enum region { COLD, LIMITED, MANY, WARM_MANY, SWAPPED, UFFD };
+enum region { COLD, LIMITED, MANY, WARM_MANY, SWAPPED, UFFD, DIRTY };
 enum low { SAME, IDLE, WEIGHT };	/* the priority of the faulting threads */
 
 static const struct workload {
@@ -93,6 +102,10 @@ static const struct workload {
 	{ "e3r", WARM_MANY, fork_op, .limit_kb = 4096, .evict = true },
 	{ "e6", COLD, touch_op, .riops = 400 },
 	{ "e7", UFFD, map_op, .low = IDLE },
+	{ "e8", DIRTY, protect_op, .low = SAME },
+	{ "e8m", DIRTY, map_op, .low = SAME },
+	{ "e8f", DIRTY, fork_op, .low = SAME },
+	{ "e8p", DIRTY, cmdline_op, .low = SAME },
 };
 #define NR_WORKLOADS (sizeof(workloads) / sizeof(*workloads))
 
@@ -120,6 +133,8 @@ static unsigned int next_region;
 static char *faulted;			/* region_size bytes to fault on */
 static size_t region_size;
 static bool once;			/* each page of it */
+static bool store;			/* the faults are stores */
+static pid_t faulting;			/* the process */
 static enum low low;
 
 static uint64_t rnd(uint64_t *s)	/* splitmix64 */
@@ -187,7 +202,10 @@ static void *fault_thread(void *arg)
 		}
 		p = faulted + (64 + i) * page_size;
 		t = now_ns();
-		(void)*(volatile char *)p;
+		if (store)
+			*(volatile char *)p = 1;
+		else
+			(void)*(volatile char *)p;
 		t = now_ns() - t;
 		if (f->nr < MAX_FAULTS)
 			f->us[f->nr++] = t / 1000;
@@ -285,6 +303,19 @@ static void map_swapped(void)
 	}
 }
 
+/* A file that is one hole. */
+static void map_hole(void)
+{
+	int fd = open("/tmp/data/hole", O_RDWR | O_CREAT | O_TRUNC, 0600);
+
+	if (fd < 0 || ftruncate(fd, region_size))
+		die("/tmp/data/hole");
+	faulted = mmap(NULL, region_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (faulted == MAP_FAILED || madvise(faulted, region_size, MADV_RANDOM))
+		die("mmap");
+	close(fd);
+}
+
 /* A region of the disk that no run has used before. */
 static void map_disk(const struct workload *w)
 {
@@ -325,10 +356,14 @@ static void map_region(const struct workload *w)
 {
 	region_size = w->region == SWAPPED || w->region == UFFD ? ANON_REGION :
 		      w->region == WARM_MANY ? WARM_REGION :
-		      w->region == LIMITED ? LIMITED_REGION : REGION;
-	once = w->region == SWAPPED || w->region == UFFD;
+		      w->region == LIMITED ? LIMITED_REGION :
+		      w->region == DIRTY ? DIRTY_REGION : REGION;
+	once = w->region == SWAPPED || w->region == UFFD || w->region == DIRTY;
+	store = w->region == DIRTY;
 	if (w->region == SWAPPED)
 		map_swapped();
+	else if (w->region == DIRTY)
+		map_hole();
 	else if (w->region == UFFD)
 		map_uffd();
 	else
@@ -382,7 +417,7 @@ static void merge_op(const struct workload *w, int fd)
 
 static void protect_op(const struct workload *w, int fd)
 {
-	int prot = w->region == SWAPPED ? PROT_READ | PROT_WRITE : PROT_READ;
+	int prot = w->region == SWAPPED || store ? PROT_READ | PROT_WRITE : PROT_READ;
 	char *p = faulted + 16 * page_size;
 
 	(void)fd;
@@ -416,10 +451,21 @@ static void touch_op(const struct workload *w, int fd)
 		die("munmap");
 }
 
+static void cmdline_op(const struct workload *w, int fd)
+{
+	char path[32], text[256];
+
+	(void)w;
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", faulting);
+	fd = open(path, O_RDONLY);
+	if (fd < 0 || read(fd, text, sizeof(text)) <= 0 || close(fd))
+		die("%s", path);
+}
+
 static void writer(const struct workload *w, double seconds)
 {
 	int fd = open(DISK, O_RDONLY);
-	uint64_t start, end, t;
+	uint64_t start, end, due, t;
 
 	if (fd < 0)
 		die(DISK);
@@ -428,10 +474,17 @@ static void writer(const struct workload *w, double seconds)
 	touch_stack();
 	if (w->low != SAME && setpriority(PRIO_PROCESS, syscall(SYS_gettid), -20))
 		die("nice -20");
-	start = now_ns();
+	start = due = now_ns();
 	end = start + seconds * 1e9;
 	do {
-		usleep(w->op == fork_op ? 20000 : 1000);
+		t = now_ns();
+		due += DIRTY_OP_NS;
+		if (!store)
+			usleep(w->op == fork_op ? 20000 : 1000);
+		else if (due > t)
+			usleep((due - t) / 1000);
+		else
+			due = t;
 		t = now_ns();
 		w->op(w, fd);
 		t = now_ns() - t;
@@ -675,6 +728,8 @@ static void limit_memory(const struct workload *w)
 
 static void run_in_child(const struct workload *w, bool floor, bool trace, double seconds)
 {
+	/* What is another process anyway has no floor. */
+	const bool apart = floor || w->op == cmdline_op;
 	static const char * const counters[] = {
 		"vma_lock_success", "vma_lock_abort", "vma_lock_retry",
 		"vma_lock_retry_hard", "vma_lock_fallback", "pgmajfault",
@@ -700,7 +755,7 @@ static void run_in_child(const struct workload *w, bool floor, bool trace, doubl
 	if (trace)
 		trace_on();
 	map_region(w);
-	if (floor) {
+	if (apart) {
 		/*
 		 * The faults are the child's. Fork leaves it what it does not
 		 * need from us, and us the region to work on. A userfaultfd
@@ -709,11 +764,16 @@ static void run_in_child(const struct workload *w, bool floor, bool trace, doubl
 		child = fork();
 		if (child < 0)
 			die("fork");
+		faulting = child;
 		if (!child) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
 			if (w->region == UFFD)
 				map_region(w);
 			start_faulters();
+			while (w->op == cmdline_op && !atomic_load(&sh->stop)) {
+				usleep(DIRTY_OP_NS / 1000);
+				protect_op(w, -1);
+			}
 			join_faulters();
 			_exit(0);
 		}
@@ -745,7 +805,7 @@ static void run_in_child(const struct workload *w, bool floor, bool trace, doubl
 		trace_off();
 	for (size_t i = 0; i < nr_counters; i++)
 		after[i] = vmstat(counters[i]);
-	if (floor)
+	if (apart)
 		waitpid(child, &status, 0);
 	else
 		join_faulters();
@@ -802,10 +862,12 @@ static bool wanted(const struct workload *w, int nr, char **names)
 int main(int argc, char **argv)
 {
 	bool is_long = argc > 1 && !strcmp(argv[1], "long");
-	bool floors = is_long || (argc > 2 && !strcmp(argv[2], "floors"));
+	bool own = argc > 2 && !strcmp(argv[2], "own");
+	bool floors = argc > 2 && !strcmp(argv[2], "floors");
 	double unit = is_long ? 10 : 3;
 
-	argv += 1 + (argc > 1) + (argc > 2 && !strcmp(argv[2], "floors"));
+	argv += 1 + (argc > 1) + (own || floors);
+	floors |= is_long;
 	for (argc = 0; argv[argc]; argc++)
 		;
 	setvbuf(stdout, NULL, _IOFBF, 65536);
@@ -823,13 +885,27 @@ int main(int argc, char **argv)
 	for (size_t k = 0; k < NR_WORKLOADS; k++) {
 		const struct workload *w = &workloads[k];
 		/* Stalls of seconds are rare enough to need a longer look. */
-		double seconds = w->low != SAME ? 2 * unit : unit;
+		double seconds = w->region == DIRTY ? 3 * unit :
+				 w->low != SAME ? 2 * unit : unit;
 
 		if (!wanted(w, argc, argv))
 			continue;
 		if (w->region == SWAPPED)
 			make_swap(DELAY_MS);
+		if (w->region == DIRTY) {
+			make_disk("data", 1024, DELAY_MS);
+			make_fs();
+			put("/proc/sys/vm/dirty_bytes", "1048576");
+		}
 		run(w, false, false, seconds);
+		/* What has been used is slower: each run gets a new one. */
+		if (w->region == DIRTY) {
+			for (int i = 0; i < 100 && umount("/tmp/data"); i++)
+				usleep(20000);
+			remove_disk("data");
+		}
+		if (own || w->region == DIRTY)
+			continue;
 		if (floors || (w->low == IDLE && w->region == COLD))
 			run(w, true, false, w->low != SAME && is_long ? seconds : unit);
 		run(w, false, true, is_long ? 2 : 1.5);

@@ -11,6 +11,7 @@
  *       mappings and under a memory limit of 64 MiB; a read takes 1 ms
  *  e4s  the same with 10 ms
  *  e4r  e4 without readahead, so that every page is waited for
+ *  er   e4 at random, with readahead, which the kernel gives up when it misses
  *  e5   4 threads read pages of 100 MiB of anonymous memory at random, 2 others
  *       page it out; the swap device takes 1 ms
  *  pf1, pf2, pf3  what page_fault1 to 3 of will-it-scale do, with nothing to wait
@@ -127,27 +128,13 @@ static void vm_sample(long *before)
 		before[i] = counter("/proc/vmstat", vm_counters[i]);
 }
 
-/* ---- e4 ---- */
-
-static void make_fs(void)
+static size_t next_random(uint64_t *seed, size_t below)
 {
-	int in = open("/fs.blocks", O_RDONLY), out = open("/dev/data", O_WRONLY);
-	static char block[4096];
-	uint32_t nr;
-
-	if (in < 0 || out < 0)
-		die("/fs.blocks or /dev/data");
-	while (read(in, &nr, sizeof(nr)) == sizeof(nr))
-		if (read(in, block, sizeof(block)) != sizeof(block) ||
-		    pwrite(out, block, sizeof(block), (off_t)nr * sizeof(block)) < 0)
-			die("copying /fs.blocks");
-	if (fsync(out) || close(out))
-		die("/dev/data");
-	close(in);
-	mkdir("/tmp/data", 0755);
-	if (mount("/dev/data", "/tmp/data", "ext4", 0, ""))
-		die("mount");
+	*seed = *seed * 6364136223846793005ULL + 1442695040888963407ULL;
+	return (*seed >> 33) % below;
 }
+
+/* ---- e4 ---- */
 
 static void open_name(char *name, size_t len, int nr)
 {
@@ -176,21 +163,24 @@ static void make_files(void)
 	put("/proc/sys/vm/drop_caches", "3");
 }
 
+static bool at_random;
+
 static void *file_reader(void *arg)
 {
+	const size_t nr = FILE_SIZE / page_size;
 	struct thread *t = arg;
+	uint64_t seed = t->nr;
 
 	wait_for_go();
-	while (!atomic_load(&stop))
-		for (size_t i = 0; i < FILE_SIZE / page_size && !atomic_load(&stop); i++)
-			check_page(t, i);
+	for (size_t i = 0; !atomic_load(&stop); i++)
+		check_page(t, at_random ? next_random(&seed, nr) : i % nr);
 	return NULL;
 }
 
 /* What a read takes in this workload, or 0 if it is none of e4's. */
 static int e4_delay_ms(const char *name)
 {
-	if (!strcmp(name, "e4") || !strcmp(name, "e4r"))
+	if (!strcmp(name, "e4") || !strcmp(name, "e4r") || !strcmp(name, "er"))
 		return 1;
 	return strcmp(name, "e4s") ? 0 : 10;
 }
@@ -206,6 +196,7 @@ static void e4(const char *name, double seconds)
 	char file[32];
 	double t;
 
+	at_random = !strcmp(name, "er");
 	mkdir(CGROUPS "run", 0755);
 	put(CGROUPS "run/memory.max", "%lu", LIMIT);
 	put(CGROUPS "run/cgroup.procs", "%d", getpid());
@@ -249,12 +240,6 @@ static void e4(const char *name, double seconds)
 /* ---- e5 ---- */
 
 static char *anon;
-
-static size_t next_random(uint64_t *seed, size_t below)
-{
-	*seed = *seed * 6364136223846793005ULL + 1442695040888963407ULL;
-	return (*seed >> 33) % below;
-}
 
 /*
  * At random: threads that all read one page after the other meet sooner or later,
