@@ -111,7 +111,7 @@ integrity: integrity-run ## every page right under all calls that change mapping
 	@sed '/^All that it printed:/,$$d' $(B)/results/integrity.txt
 
 kunit: STEPS = needs root base trees kunit
-kunit: known-archs trees ## the series' KUnit suite by kunit.py, on UML and in QEMU for each ARCH
+kunit: known-archs trees ## the series' KUnit suites by kunit.py, in QEMU for each ARCH
 	$(STEP) env ACCEL=$(or $(ACCEL),tcg) $(IN) scripts/kunit.sh $(B) $(ARCH)
 
 mutants: STEPS = needs root base trees mutants-tree mutate
@@ -159,10 +159,10 @@ abuse: base ## the harness killed, on a full disk, without a network ... (half a
 	$(STEP) scripts/abuse.py $(B) $(call q,$(ROOT)) $(call q,$(CACHE)) $(ABUSE)
 
 tree: STEPS = needs root base trees
-tree: trees ## the kernel as a git tree, build/<base>/linux, branch series made from patches/
+tree: trees ## the kernel as a git tree, build/<base>/linux: base, fixes/, patches/
 	@echo 'The series as a git tree: $(B)/linux (branch series; its base is branch base)'
 
-series: ## regenerate patches/ from the commits in that tree
+series: ## regenerate fixes/ and patches/ from the commits in that tree
 	@scripts/alone.sh $(IN) scripts/series.sh $(B)
 
 clean: ## remove build/ (refused while the tree has commits that are not in patches/)

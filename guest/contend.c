@@ -311,7 +311,9 @@ static void map_hole(void)
 	if (fd < 0 || ftruncate(fd, region_size))
 		die("/tmp/data/hole");
 	faulted = mmap(NULL, region_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (faulted == MAP_FAILED || madvise(faulted, region_size, MADV_RANDOM))
+	/* A folio larger than vm.dirty_bytes is written before its store comes to an end. */
+	if (faulted == MAP_FAILED || madvise(faulted, region_size, MADV_RANDOM) ||
+	    madvise(faulted, region_size, MADV_NOHUGEPAGE))
 		die("mmap");
 	close(fd);
 }
