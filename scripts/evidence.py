@@ -66,7 +66,7 @@ REPEAT = {"thrash": {"e4": 2, "e5": 2}, "thrash-up": {"e4": 2}, "clocked": {"e3"
 SUFFIX = {"thrash-up": "/1", "clocked": "/i"}
 # What shows what an experiment is about; all of them, if not said. No experiment runs
 # page_fault1 to 3 or a floor: there is nothing for them to change.
-ONLY = {"drop": ["e1l", "e2", "e2l", "e2s", "e3", "e3r"]}
+ONLY = {"forms": ["e1l", "e2", "e2l", "e2s", "e3", "e3r"]}
 
 TITLE = {
     "e1": "E1   mmap+munmap elsewhere in the process",
@@ -389,18 +389,6 @@ LETTER_TRACE = [(w, f"trace {key}", f"{w[0].upper() + w[1:]:<4}{label}")
                 for w in ("e1", "e1i", "e2", "e2l", "e3", "e6", "e7")
                 for key, label in (("rd_per_fault", "read locks/fault"), ("rd_wait_ms", "read wait ms"),
                                    ("wr_wait_ms", "write wait ms"))]
-# Whether the second attempt may do I/O with the VMA lock held.
-LETTER_TRADE = [
-    ("e1l", "w_mean_us", "E1l writer elsewhere: mean us"),
-    ("e1l", "stalled_ms", "    stalled ms, of 6000"),
-    ("e1l", "faults_s", "    faults/s"),
-    ("e1l", "trace rd_per_fault", "    mmap_lock reads/fault"),
-    ("e2l", "w_mean_us", "E2l writer of the same VMA: mean us"),
-    ("e2l", "stalled_ms", "    stalled ms, of 3000"),
-    ("e2l", "faults_s", "    faults/s"),
-    ("e2l", "lost_per_fault", "    reads lost/fault"),
-    ("e3r", "w_mean_us", "E3r fork: mean us"),
-]
 
 
 def letter(facts, names):
@@ -424,8 +412,7 @@ def letter(facts, names):
 
     return [table_of(LETTER, ("base", "hold", "allow", "hard"), True),
             table_of(LETTER_CLOCKED, ("base", "hard"), True),
-            table_of(LETTER_TRACE, ("base", "hold", "allow", "hard")),
-            table_of(LETTER_TRADE, ("base", "hard", "drop"))]
+            table_of(LETTER_TRACE, ("base", "hold", "allow", "hard"))]
 
 
 def targets(facts, names):
