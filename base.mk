@@ -1,6 +1,5 @@
-# The base kernel: a Debian source package, pinned.
-# When this version is gone from the mirror, the newest of the same series is
-# taken instead, and said so. KERNEL=/path/to/linux uses a git tree of yours.
+# The base kernel: a Debian source package, pinned. Another version is never taken by
+# itself: see lab/base.sh. KERNEL=/path/to/linux takes a tree of yours.
 BASE_PACKAGE = linux-source-7.3
 BASE_VERSION = 7.3.4-1~bpo13+1
 # of the tar.xz in the package

@@ -50,17 +50,14 @@ class Result:
 
 
 def arch_facts(arch):
-    """The variables of config/ARCH.env as a dict; SystemExit if there is none."""
-    path = f"config/{arch}.env"
-    if not os.path.exists(path):
-        known = sorted(f[:-4] for f in os.listdir("config") if f.endswith(".env"))
-        sys.exit(f"unknown architecture '{arch}'; known: {' '.join(known)}")
-    facts = {}
-    with open(path, encoding="utf-8") as f:
-        for word in shlex.split(f.read(), comments=True):
-            key, _, value = word.partition("=")
-            facts[key] = value
-    return facts
+    """The row of lab/config/archs as a dict; SystemExit if there is none."""
+    keys = ("NAME", "KARCH", "CROSS", "IMAGE", "CONSOLE", "SERIAL", "APPEND", "QEMU")
+    with open("lab/config/archs", encoding="utf-8") as f:
+        rows = [line.split(None, 7) for line in f if line.strip() and line[0] != "#"]
+    for row in rows:
+        if row[0] == arch:
+            return {key: "" if value == "-" else value for key, value in zip(keys, row)}
+    sys.exit(f"unknown architecture '{arch}'; known: {' '.join(row[0] for row in rows)}")
 
 
 def qemu_line(out, arch, append, accel="tcg", cpus=2, memory="1G", extra=(), initrd=None):
@@ -71,7 +68,7 @@ def qemu_line(out, arch, append, accel="tcg", cpus=2, memory="1G", extra=(), ini
             "-smp", str(cpus), "-m", memory, "-nodefaults", "-display", "none",
             "-no-reboot", "-kernel", f"{out}/{facts['IMAGE']}",
             "-initrd", initrd or f"{out}/initramfs.gz", "-append",
-            f"console={facts['CONSOLE']} panic=-1 oops=panic {facts.get('APPEND', '')} {append}",
+            f"console={facts['CONSOLE']} panic=-1 oops=panic {facts['APPEND']} {append}",
             "-device", facts["SERIAL"], *extra]
 
 

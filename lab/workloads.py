@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What figures.py measures: the workloads, and the rows of their tables.
+
+A workload is a guest program with its arguments, and is run in a boot of its own. The
+program prints lines "R w=CODE how=HOW key=value ...", and a row is a number of them. For a
+new workload add a line here, and rows if it prints something new.
+"""
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """words, with the unit; better: "less", "more", or "" where neither is; value: "KEY",
+    "KEY/KEY", or "HOW:" before either (without it the line with how=own)."""
+    words: str
+    better: str
+    value: str
+
+
+class Workload(NamedTuple):
+    """words: what happens; program: of the guest, with its arguments; rows: of its table,
+    the ones that are told in few words first; cpus: of the guest."""
+    words: str
+    program: str
+    rows: tuple
+    cpus: int = 2
+
+
+# One thread (the writer) changes the address space, and 32 others fault.
+WRITER = (
+    Row("mean wait, us", "less", "w_mean_us"),
+    Row("99th percentile, us", "less", "w_p99_us"),
+    Row("stalled (waits over 10 ms), ms", "less", "stalled_ms"),
+    Row("median, us", "less", "w_p50_us"),
+    Row("longest wait, us", "less", "w_max_us"),
+    Row("faults a second", "more", "faults_s"),
+    Row("median of a fault, us", "less", "f_p50_us"),
+    Row("99th percentile of a fault, us", "less", "f_p99_us"),
+    Row("major faults in vmstat per fault", "less", "pgmajfault/faults"),
+    Row("failed VMA look-ups per fault", "", "vma_lock_abort/faults"),
+)
+# The same; the faults are stores.
+STORES = (
+    *WRITER[:5],
+    Row("stores a second", "more", "faults_s"),
+    Row("median of a store, us", "less", "f_p50_us"),
+    Row("99th percentile of a store, us", "less", "f_p99_us"),
+)
+# The writer while the faults are another process's, and what is taken of mmap_lock.
+FLOOR = (
+    Row("faults elsewhere: mean wait, us", "", "floor:w_mean_us"),
+    Row("faults elsewhere: stalled, ms", "", "floor:stalled_ms"),
+    Row("mmap_lock: reads per fault", "less", "trace:rd_locks/faults"),
+    Row("mmap_lock: waits to read, ms", "less", "trace:rd_wait_ms"),
+    Row("mmap_lock: waits to write, ms", "less", "trace:wr_wait_ms"),
+)
+# Threads that read through mappings what does not fit into memory. A round is 16 MiB.
+READERS = (
+    Row("rounds a second", "more", "rounds_s"),
+    Row("MiB read from disk a round", "less", "mb_round"),
+    Row("major faults a page", "less", "pgmajfault/pages"),
+    Row("refaults a page", "less", "workingset_refault_file/pages"),
+    Row("retries under the VMA lock a page", "", "vma_lock_retry/pages"),
+)
+SWAP = (
+    Row("passes a second", "more", "passes_s"),
+    Row("swap-ins a page", "less", "pswpin/pages"),
+)
+FAULTS = (
+    Row("faults a second, 1 thread", "more", "1t:faults_s"),
+    Row("faults a second, 2 threads", "more", "2t:faults_s"),
+)
+INSNS = (
+    Row("instructions, anonymous page", "less", "anon:insns"),
+    Row("instructions, page of a file", "less", "file:insns"),
+)
+
+WORKLOADS = {
+    "e1": Workload("mmap+munmap elsewhere", "writer quick own e1", WRITER),
+    "e1m": Workload("mmap+munmap next to the faulted mapping, merging with it",
+                    "writer quick own e1m", WRITER),
+    "e1i": Workload("mmap+munmap elsewhere, idle faults, busy CPUs", "writer quick own e1i", WRITER),
+    "e1w": Workload("mmap+munmap elsewhere, faults at cpu.weight 1, busy CPUs",
+                    "writer quick own e1w", WRITER),
+    "e1l": Workload("mmap+munmap elsewhere, idle faults, busy CPUs, pages get lost",
+                    "writer quick own e1l", WRITER),
+    "e2": Workload("mprotect of the faulted mapping", "writer quick own e2", WRITER),
+    "e2l": Workload("mprotect of the faulted mapping, pages get lost", "writer quick own e2l", WRITER),
+    "e2s": Workload("mprotect of the faulted mapping, swapped-out memory",
+                    "writer quick own e2s", WRITER),
+    "e3": Workload("fork of 300 faulted mappings", "writer quick own e3", WRITER),
+    "e3r": Workload("fork of 300 faulted mappings, pages get lost", "writer quick own e3r", WRITER),
+    "e6": Workload("mmap+touch+munmap, faults throttled by io.max", "writer quick own e6", WRITER),
+    "e7": Workload("mmap+munmap elsewhere, idle faults served by userfaultfd, busy CPUs",
+                   "writer quick own e7", WRITER),
+    "e8": Workload("mprotect of the mapping beside throttled stores", "writer quick own e8", STORES),
+    "e8m": Workload("mmap+munmap elsewhere beside throttled stores", "writer quick own e8m", STORES),
+    "e8f": Workload("fork beside throttled stores", "writer quick own e8f", STORES),
+    "e8p": Workload("/proc/PID/cmdline read by others beside throttled stores",
+                    "writer quick own e8p", STORES),
+    "e1-floor": Workload("E1 more closely", "writer quick floors e1", FLOOR),
+    "e1l-floor": Workload("E1l more closely", "writer quick floors e1l", FLOOR),
+    "e2-floor": Workload("E2 more closely", "writer quick floors e2", FLOOR),
+    "e3-floor": Workload("E3 more closely", "writer quick floors e3", FLOOR),
+    "e4": Workload("48 threads read 16 MiB each in 64 MiB, 1 ms a read", "throughput 1.5 e4", READERS),
+    "e4r": Workload("the same without readahead", "throughput 1.5 e4r", READERS),
+    "e4s": Workload("the same, 10 ms a read", "throughput 1.5 e4s", READERS),
+    "e4-1": Workload("the same as E4, one CPU", "throughput 1.5 e4", READERS, cpus=1),
+    "er": Workload("the same as E4 at random, with readahead", "throughput 1.5 er", READERS),
+    "e5": Workload("4 threads read swapped-out memory, 2 page it out", "throughput 1.5 e5", SWAP),
+    "pf1": Workload("page_fault1: anonymous memory, no waits", "throughput 3 pf1", FAULTS),
+    "pf2": Workload("page_fault2: private file, no waits", "throughput 3 pf2", FAULTS),
+    "pf3": Workload("page_fault3: shared file, no waits", "throughput 3 pf3", FAULTS),
+    "insns": Workload("a fault that succeeds at once", "insns", INSNS, cpus=1),
+}
+# What `make run` measures, and the groups of the picture, in its order.
+QUICK = ("e1l", "e2l", "e3r", "e8", "e3")
+PICTURE = ("e1l", "e2l", "e3r", "e8")
+# The kernels in the picture and what they are called there.
+BARS = {"base": "today", "series": "this series", "hold": "holding the lock"}
+# So many rows of a workload are in the table of `make run`.
+TOLD = 3
+# By TIME=wall: what needs two CPUs at once.
+WALL = ("e1i",)
+# The slow disk of the writer's guests: null_blk that takes 20 ms a read.
+SLOW_DISK = ("null_blk.nr_devices=1 null_blk.irqmode=2 null_blk.completion_nsec=20000000 "
+             "null_blk.hw_queue_depth=256 null_blk.gb=256")
+# guest program: (memory, kernel command line)
+GUESTS = {
+    "writer": ("2G", SLOW_DISK),
+    "throughput": ("3G", "null_blk.nr_devices=0"),
+    "insns": ("1G", ""),
+}
