@@ -35,10 +35,11 @@ done
 
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
-sender=$(sed -n 's/^From: //p;/^$/q' "$cover")
-GIT_COMMITTER_NAME=${sender% <*}
-GIT_COMMITTER_EMAIL=$(echo "$sender" | sed 's/.*<\(.*\)>/\1/')
-GIT_COMMITTER_DATE=$(sed -n 's/^Date: //p;/^$/q' "$cover")
+git mailinfo /dev/null /dev/null < "$cover" > "$tmp/.letter"
+GIT_COMMITTER_NAME=$(sed -n 's/^Author: //p' "$tmp/.letter")
+GIT_COMMITTER_EMAIL=$(sed -n 's/^Email: //p' "$tmp/.letter")
+GIT_COMMITTER_DATE=$(sed -n 's/^Date: //p' "$tmp/.letter")
+rm "$tmp/.letter"
 export GIT_COMMITTER_NAME GIT_COMMITTER_EMAIL GIT_COMMITTER_DATE
 same="--no-renames --diff-algorithm=myers --abbrev=12 --src-prefix=a/ --dst-prefix=b/"
 
