@@ -64,10 +64,14 @@ tree: setup ## the kernel as a git tree: base, fixes/, patches/
 	@echo 'The tree: $(B)/linux (branches base, fixes, series)'
 
 mutants: tree ## break the series in one place at a time: its tests must notice
-	$(STEP) $(IN) lab/mutants.py $(B) $(M); status=$$?; cat $(B)/results/mutants.txt; exit $$status
+	@$(IN) lab/clone.sh $(B) mutants
+	$(STEP) env AT=$(B)/mutants $(IN) lab/mutants.py $(B) $(M); \
+		status=$$?; cat $(B)/mutants/results/mutants.txt; exit $$status
 
 bisect: tree ## build and boot every commit on every ARCH (hours; goes on where it was)
-	$(STEP) $(IN) lab/bisect.py $(B) $(ARCH); status=$$?; cat $(B)/results/bisect.txt; exit $$status
+	@$(IN) lab/clone.sh $(B) bisect
+	$(STEP) env AT=$(B)/bisect $(IN) lab/commits.py $(B) $(ARCH); \
+		status=$$?; cat $(B)/bisect/results/bisect.txt; exit $$status
 
 more: tree ## what is not about this series: WHAT=...
 	@$(MAKE) -f more/Makefile B=$(B) $(WHAT)

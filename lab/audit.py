@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""Does audit/retry.md know all of a kernel tree that concerns fault retries?
+"""Does docs/retry.md know all of a kernel tree that concerns fault retries?
 
     audit.py TREE [TABLE]
 
@@ -104,7 +104,7 @@ def table(path):
     return rows
 
 
-def check(tree, path="audit/retry.md"):
+def check(tree, path="docs/retry.md"):
     """A list of what is wrong, one line each."""
     rows = table(path)
     known, names = set(rows), {function for _, function in rows}

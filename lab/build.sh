@@ -7,9 +7,9 @@
 # DIR/*.c to the guest's; NO_KSELFTESTS=1 leaves out the kernel's own.
 # Leaves BUILD/out/ARCH-FLAVOUR-TREE with the image, initramfs.gz, warnings.log,
 # build.seconds and .complete, which comes last and says what it was built from.
-set -eu
-# Lists of words are meant to be split.
+# Lists of words are meant to be split:
 # shellcheck disable=SC2086,SC2046
+set -eu
 . lab/env.sh
 build=$1 arch=$2 flavour=$3 tree=$4
 architecture "$arch"

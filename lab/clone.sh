@@ -1,23 +1,22 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# Make or bring up to date BUILD/NAME/linux, a clone of BUILD/linux to check out or
+# Make, or bring up to date, BUILD/NAME/linux: a clone of BUILD/linux, to check out and
 # break what one likes in. Runs in the build root.
-#	clone-tree.sh BUILD NAME
+#	clone.sh BUILD NAME
+# With AT=BUILD/NAME, in.sh shows it in the place of BUILD/linux: ccache knows what is
+# built from there. (A git worktree would look for its .git in the place that it takes.)
 set -eu
-. scripts/lib.sh
-from=$PWD/$1/linux to=$1/$2/linux
-export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
+. lab/env.sh
+from=$PWD/$1/linux
+to=$1/$2/linux
 [ -z "$(git -C "$from" status --porcelain -uno | head -n 1)" ] ||
 	die "$from has uncommitted changes: commit them first"
-if [ ! -e "$to/.git/HEAD" ]; then
-	rm -rf "$to"
-	take_over_tmp "$to"
+if [ ! -e "$to" ]; then
+	rm -rf "$to.tmp"
+	mkdir -p "$1/$2"
 	git clone -q --no-checkout "$from" "$to.tmp"
-	git -C "$to.tmp" config gc.auto 0
-	git -C "$to.tmp" checkout -q --detach origin/base
+	git -C "$to.tmp" checkout -q --detach
 	mv "$to.tmp" "$to"
 fi
-rm -f "$to/.git/index.lock"
-git -C "$to" fetch -q --force "$from" '+refs/heads/base:refs/heads/base' '+refs/heads/fixes:refs/heads/fixes' \
-	'+refs/heads/series:refs/heads/series'
-echo "$(git -C "$to" rev-list --count base..series) commits"
+rm -f "$to/.git/index.lock"	# of an interrupted run
+git -C "$to" fetch -q --force "$from" '+refs/heads/*:refs/heads/*'

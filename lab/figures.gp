@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # The picture of figures.py: groups of bars with their values on them, the second in colour.
-#	gnuplot -e "path='build/7.3/results/run'; bars=2; headline='...'; note='...'" lab/figures.gp
+#	gnuplot -e "path='build/7.3/results/run'; bars=2; headline='...'; note='...'" figures.gp
 # PATH.dat has a block for each kernel: its name, then lines "GROUP VALUE TEXT LABEL".
 data = path . ".dat"
 width = 0.8 / bars
@@ -17,14 +17,15 @@ if (STATS_max > 20 * STATS_min) {
 } else {
 	set yrange [0:STATS_max * 1.2]
 }
-set title headline
-set xlabel note textcolor rgb "#606060" offset 0,-1
+set title "{/:Bold " . headline . "}"
+set xlabel note textcolor rgb "#606060" offset 0,-2
+set bmargin 6
 set style fill solid
 set boxwidth width * 0.94
 set border 1
 unset ytics
 set xtics nomirror scale 0
-set key top right horizontal samplen 1
+set key outside top center horizontal samplen 1
 
 do for [form in "svg png"] {
 	if (form eq "svg") {

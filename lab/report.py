@@ -87,21 +87,28 @@ def in_words(facts):
         if base and series:
             lines.append(f"{WORKLOADS[code].words}: {duration(base.median)} on average today, "
                          f"{duration(series.median)} with the series")
-    verdicts = collections.Counter(f.verdict for (_, _, kernel), f in facts.items()
-                                   if kernel == "series" and f.verdict)
-    lines.append("Of the rows of the series: " +
-                 ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common()))
-    return lines
+    series = {(code, row): one.verdict for (code, row, kernel), one in facts.items()
+              if kernel == "series" and one.verdict}
+    counts = collections.Counter(series.values()).most_common()
+    worse = [f"{code.upper()} {row.words}" for (code, row), verdict in series.items()
+             if verdict == "worse"]
+    line = "Rows of the series: " + ", ".join(f"{count} {verdict}" for verdict, count in counts)
+    if worse:
+        line += f"; worse: {'; '.join(worse[:4])}"
+    if len(worse) > 4:
+        line += f" and {len(worse) - 4} more"
+    return [*lines, line if series else "No row of the series was measured"]
 
 
 def table(facts, codes, kernels, brief):
     """The lines of the table; brief: the first rows of each workload alone."""
     lines = []
+    head = " " * 38 + "".join(f"{kernel:>11}" for kernel in kernels)
     for code in codes:
-        lines += ["", f"{WORKLOADS[code].words} ({code.upper()})"]
+        lines.append("")
         if code == codes[0] or not brief:
-            lines[-1:] = [" " * 38 + "".join(f"{kernel:>11}" for kernel in kernels) +
-                          "   series/base [95 % interval]", lines[-1]]
+            lines.append(f"{head}   series/base [95 % interval]")
+        lines.append(f"{WORKLOADS[code].words} ({code.upper()})")
         for row in WORKLOADS[code].rows[:TOLD if brief else None]:
             here = [facts.get((code, row, kernel)) for kernel in kernels]
             line = f"  {row.words:<36}"
@@ -117,10 +124,10 @@ def write_csv(path, facts):
     """All there is, a line for each row and kernel."""
     with open(path, "w", encoding="utf-8", newline="") as f:
         out = csv.writer(f, lineterminator="\n")
-        out.writerow(("workload", "words", "row", "better", "kernel", *Fact._fields))
+        out.writerow(("workload", "row", "kernel", *Fact._fields))
         for (code, row, kernel), one in facts.items():
-            out.writerow((code, WORKLOADS[code].words, row.words, row.better, kernel,
-                          *(f"{x:.5g}" if isinstance(x, float) else x for x in one)))
+            figures = (f"{x:.5g}" if isinstance(x, float) else x for x in one)
+            out.writerow((code, row.words, kernel, *figures))
 
 
 def picture(path, facts):
@@ -141,9 +148,9 @@ def picture(path, facts):
     with open(f"{path}.dat", "w", encoding="utf-8") as f:
         f.write("\n".join(blocks))
     less = sum(told(facts, code, "series").high < 1 for code in codes)
-    headline = ("A thread that changes the address space waits less for the page faults of "
-                f"others with the series: {less} of {len(codes)} cases")
-    note = "mean wait, median of the rounds; QEMU/TCG shows waiting, not speed"
+    headline = (f"In {less} of {len(codes)} cases a thread that changes the address space waits "
+                "less for the page faults of others with the series")
+    note = "Mean wait, median of the rounds; emulated CPUs show waiting, not speed"
     subprocess.run(["gnuplot", "-e", f"path='{path}'; bars={len(kernels)}; note='{note}'; "
                     f"headline='{headline}'", "lab/figures.gp"], check=True)
     os.remove(f"{path}.dat")

@@ -40,6 +40,7 @@ if [ ! -e "$root/.complete" ]; then
 	rm -rf "$root" "$root.tmp"
 	mkdir -p "$root.tmp"
 	# The same mirror as this host's.
+	# shellcheck disable=SC2016
 	mirror=${DEBIAN_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' \
 		'Origin: Debian' 'Label: Debian' 2> /dev/null | head -n 1)}
 	TMPDIR=${TMPDIR:-/var/tmp} mmdebstrap --variant=apt --format=tar \

@@ -235,3 +235,9 @@ def test_tarball(house, tmp_path):
 def test_unknown_architecture():
     r = subprocess.run(["make", "test", "ARCH=x86_65"], text=True, check=False, capture_output=True)
     assert r.returncode and "unknown architecture 'x86_65'; known: x86_64" in r.stderr
+
+
+def test_shellcheck():
+    scripts = sorted(glob.glob("lab/*.sh") + glob.glob("docs/model/*.sh") + [".ci/run"])
+    r = subprocess.run(["shellcheck", "-x", *scripts], text=True, check=False, capture_output=True)
+    assert not r.returncode, r.stdout

@@ -45,13 +45,11 @@ STORES = (
     Row("median of a store, us", "less", "f_p50_us"),
     Row("99th percentile of a store, us", "less", "f_p99_us"),
 )
-# The writer while the faults are another process's, and what is taken of mmap_lock.
+# The writer beside the faults of another process: it meets them on CPUs and disk alone.
 FLOOR = (
-    Row("faults elsewhere: mean wait, us", "", "floor:w_mean_us"),
-    Row("faults elsewhere: stalled, ms", "", "floor:stalled_ms"),
-    Row("mmap_lock: reads per fault", "less", "trace:rd_locks/faults"),
-    Row("mmap_lock: waits to read, ms", "less", "trace:rd_wait_ms"),
-    Row("mmap_lock: waits to write, ms", "less", "trace:wr_wait_ms"),
+    Row("mean wait, us", "", "floor:w_mean_us"),
+    Row("99th percentile, us", "", "floor:w_p99_us"),
+    Row("stalled (waits over 10 ms), ms", "", "floor:stalled_ms"),
 )
 # Threads that read through mappings what does not fit into memory. A round is 16 MiB.
 READERS = (
@@ -75,41 +73,40 @@ INSNS = (
 )
 
 WORKLOADS = {
-    "e1": Workload("mmap+munmap elsewhere", "writer quick own e1", WRITER),
+    "e1": Workload("mmap+munmap elsewhere", "writer e1", WRITER),
     "e1m": Workload("mmap+munmap next to the faulted mapping, merging with it",
-                    "writer quick own e1m", WRITER),
-    "e1i": Workload("mmap+munmap elsewhere, idle faults, busy CPUs", "writer quick own e1i", WRITER),
+                    "writer e1m", WRITER),
+    "e1i": Workload("mmap+munmap elsewhere, idle faults, busy CPUs", "writer e1i", WRITER),
     "e1w": Workload("mmap+munmap elsewhere, faults at cpu.weight 1, busy CPUs",
-                    "writer quick own e1w", WRITER),
+                    "writer e1w", WRITER),
     "e1l": Workload("mmap+munmap elsewhere, idle faults, busy CPUs, pages get lost",
-                    "writer quick own e1l", WRITER),
-    "e2": Workload("mprotect of the faulted mapping", "writer quick own e2", WRITER),
-    "e2l": Workload("mprotect of the faulted mapping, pages get lost", "writer quick own e2l", WRITER),
-    "e2s": Workload("mprotect of the faulted mapping, swapped-out memory",
-                    "writer quick own e2s", WRITER),
-    "e3": Workload("fork of 300 faulted mappings", "writer quick own e3", WRITER),
-    "e3r": Workload("fork of 300 faulted mappings, pages get lost", "writer quick own e3r", WRITER),
-    "e6": Workload("mmap+touch+munmap, faults throttled by io.max", "writer quick own e6", WRITER),
+                    "writer e1l", WRITER),
+    "e2": Workload("mprotect of the faulted mapping", "writer e2", WRITER),
+    "e2l": Workload("mprotect of the faulted mapping, pages get lost", "writer e2l", WRITER),
+    "e2s": Workload("mprotect of the faulted mapping, swapped-out memory", "writer e2s", WRITER),
+    "e3": Workload("fork of 300 faulted mappings", "writer e3", WRITER),
+    "e3r": Workload("fork of 300 faulted mappings, pages get lost", "writer e3r", WRITER),
+    "e6": Workload("mmap+touch+munmap, faults throttled by io.max", "writer e6", WRITER),
     "e7": Workload("mmap+munmap elsewhere, idle faults served by userfaultfd, busy CPUs",
-                   "writer quick own e7", WRITER),
-    "e8": Workload("mprotect of the mapping beside throttled stores", "writer quick own e8", STORES),
-    "e8m": Workload("mmap+munmap elsewhere beside throttled stores", "writer quick own e8m", STORES),
-    "e8f": Workload("fork beside throttled stores", "writer quick own e8f", STORES),
+                   "writer e7", WRITER),
+    "e8": Workload("mprotect of the mapping beside throttled stores", "writer e8", STORES),
+    "e8m": Workload("mmap+munmap elsewhere beside throttled stores", "writer e8m", STORES),
+    "e8f": Workload("fork beside throttled stores", "writer e8f", STORES),
     "e8p": Workload("/proc/PID/cmdline read by others beside throttled stores",
-                    "writer quick own e8p", STORES),
-    "e1-floor": Workload("E1 more closely", "writer quick floors e1", FLOOR),
-    "e1l-floor": Workload("E1l more closely", "writer quick floors e1l", FLOOR),
-    "e2-floor": Workload("E2 more closely", "writer quick floors e2", FLOOR),
-    "e3-floor": Workload("E3 more closely", "writer quick floors e3", FLOOR),
-    "e4": Workload("48 threads read 16 MiB each in 64 MiB, 1 ms a read", "throughput 1.5 e4", READERS),
-    "e4r": Workload("the same without readahead", "throughput 1.5 e4r", READERS),
-    "e4s": Workload("the same, 10 ms a read", "throughput 1.5 e4s", READERS),
-    "e4-1": Workload("the same as E4, one CPU", "throughput 1.5 e4", READERS, cpus=1),
-    "er": Workload("the same as E4 at random, with readahead", "throughput 1.5 er", READERS),
-    "e5": Workload("4 threads read swapped-out memory, 2 page it out", "throughput 1.5 e5", SWAP),
-    "pf1": Workload("page_fault1: anonymous memory, no waits", "throughput 3 pf1", FAULTS),
-    "pf2": Workload("page_fault2: private file, no waits", "throughput 3 pf2", FAULTS),
-    "pf3": Workload("page_fault3: shared file, no waits", "throughput 3 pf3", FAULTS),
+                    "writer e8p", STORES),
+    "e1-floor": Workload("E1, but the faults are another process's", "writer floor e1", FLOOR),
+    "e1l-floor": Workload("E1l, but the faults are another process's", "writer floor e1l", FLOOR),
+    "e2-floor": Workload("E2, but the faults are another process's", "writer floor e2", FLOOR),
+    "e3-floor": Workload("E3, but the faults are another process's", "writer floor e3", FLOOR),
+    "e4": Workload("48 threads read 16 MiB each in 64 MiB, 1 ms a read", "throughput e4", READERS),
+    "e4r": Workload("as E4, without readahead", "throughput e4r", READERS),
+    "e4s": Workload("as E4, 10 ms a read", "throughput e4s", READERS),
+    "e4-1": Workload("as E4, on one CPU", "throughput e4", READERS, cpus=1),
+    "er": Workload("as E4, at random", "throughput er", READERS),
+    "e5": Workload("4 threads read swapped-out memory, 2 page it out", "throughput e5", SWAP),
+    "pf1": Workload("page_fault1: anonymous memory, no waits", "throughput pf1", FAULTS),
+    "pf2": Workload("page_fault2: private file, no waits", "throughput pf2", FAULTS),
+    "pf3": Workload("page_fault3: shared file, no waits", "throughput pf3", FAULTS),
     "insns": Workload("a fault that succeeds at once", "insns", INSNS, cpus=1),
 }
 # What `make run` measures, and the groups of the picture, in its order.
@@ -119,14 +116,7 @@ PICTURE = ("e1l", "e2l", "e3r", "e8")
 BARS = {"base": "today", "series": "this series", "hold": "holding the lock"}
 # So many rows of a workload are in the table of `make run`.
 TOLD = 3
-# By TIME=wall: what needs two CPUs at once.
-WALL = ("e1i",)
-# The slow disk of the writer's guests: null_blk that takes 20 ms a read.
-SLOW_DISK = ("null_blk.nr_devices=1 null_blk.irqmode=2 null_blk.completion_nsec=20000000 "
-             "null_blk.hw_queue_depth=256 null_blk.gb=256")
-# guest program: (memory, kernel command line)
-GUESTS = {
-    "writer": ("2G", SLOW_DISK),
-    "throughput": ("3G", "null_blk.nr_devices=0"),
-    "insns": ("1G", ""),
-}
+# What counts instructions, and makes no sense by the host's clock.
+OWN_TIME_ONLY = ("insns",)
+# The memory of a guest, by program.
+MEMORY = {"writer": "2G", "throughput": "3G", "insns": "1G"}

@@ -91,7 +91,7 @@ kunit() {
 		before=$(ls /sys/kernel/debug/kunit)
 		echo "# running $module"
 		modprobe "$module" || bad=1
-		# shellcheck disable=SC2046
+		# shellcheck disable=SC2010,SC2046
 		judge $n "$module" $(ls /sys/kernel/debug/kunit | grep -vxF "$before") || bad=1
 	done
 	echo "1..$n"

@@ -64,7 +64,7 @@ for tree in base series; do
 	tid=$(cat "$kernel/.complete" "$out/mm/.id" more/mm-guest.sh | sha256sum)
 	tid=${tid%% *}
 	[ "$(cat "$out/$tree/.id" 2>/dev/null)" != "$tid" ] || continue
-	rm -rf "$out/$tree" "$out/page_frag-$tree"
+	rm -rf "${out:?}/$tree" "$out/page_frag-$tree"
 	mkdir -p "$out/$tree/modules"
 	make="make -s -C $ksrc O=/vfr/$kernel ARCH=$karch CROSS_COMPILE=$cross"
 	$make INSTALL_MOD_PATH="/vfr/$out/$tree/modules" modules_install > "$out/modules-$tree.log"

@@ -280,8 +280,8 @@ def vma(build, root, tree):
     text, status = "", None
     if built:
         try:
-            r = subprocess.run(["./vma"], cwd=f"{out}/tools/testing/vma", check=False,
-                               env={**os.environ, "LD_LIBRARY_PATH": os.path.abspath(f"{out}/lib-urcu")},
+            env = {**os.environ, "LD_LIBRARY_PATH": os.path.abspath(f"{out}/lib-urcu")}
+            r = subprocess.run(["./vma"], cwd=f"{out}/tools/testing/vma", check=False, env=env,
                                capture_output=True, text=True, timeout=600)
             text, status = r.stdout + r.stderr, r.returncode
         except subprocess.TimeoutExpired:
@@ -374,7 +374,8 @@ class Report:
                     word, counts = judge(base, series, p, t)
                     self.words[word.partition(" (")[0]] += 1
                     verdicts[word.partition(" (")[0]] += 1
-                    self.notes.append(f"{word}: {arch} {category}: {p}: {t or '(itself)'}: {counts}")
+                    self.notes.append(f"{word}: {arch} {category}: {p}: {t or '(itself)'}: "
+                                      f"{counts}")
                 elif outcome(series[0], p, t) in ("fail", "lost"):
                     (self.apart if new else self.same_failures).append(
                         f"{arch} {category}: {p}: {t or '(itself)'}: {outcome(series[0], p, t)}"
@@ -383,14 +384,16 @@ class Report:
                 self.sum.update(dict(zip(("passed", "failed", "skipped"), two)))
             elif not verdicts and two[0]:
                 continue
-            self.rows.append((arch, category, program, "/".join(map(str, one)), "/".join(map(str, two)),
+            self.rows.append((arch, category, program,
+                              "/".join(map(str, one)), "/".join(map(str, two)),
                               "new with the series" if new else
                               ", ".join(f"{n} {w}" for w, n in verdicts.items()) or "same"))
         if new:
             must_fail = ktap.for_arch("lab/expect/kselftest-base-fails", arch)
             for p, t in names(base + series):
                 b, s = outcome(base[0], p, t), outcome(series[0], p, t)
-                self.apart.append(f"{arch} {category}: {p}: {t or '(itself)'}: base {b}, series {s}")
+                self.apart.append(f"{arch} {category}: {p}: {t or '(itself)'}: "
+                                  f"base {b}, series {s}")
                 # A program that has tests is judged by them.
                 proves = any(fnmatch.fnmatchcase(f"{p}: {t}", m) for m in must_fail)
                 if s in ("fail", "lost", "missing") or (proves and b in ("pass", "missing")) or \
@@ -414,8 +417,9 @@ class Report:
                              ("Failures that are the same on both:", self.same_failures),
                              ("New with the series, run on both:", self.apart)):
             lines += ["", title, *(f"  {n}" for n in notes or ["none"])]
-        lines += ["", f"new failures: {self.words['new failure']}, missing: {self.words['missing']}, "
-                  f"fixed: {self.words['fixed']}, changed: {self.words['changed']}, "
+        lines += ["", f"new failures: {self.words['new failure']}, "
+                  f"missing: {self.words['missing']}, fixed: {self.words['fixed']}, "
+                  f"changed: {self.words['changed']}, "
                   f"flaky: {self.words['flaky']}",
                   f"boots lost before any test, and repeated: base {self.lost_boots['base']}, "
                   f"series {self.lost_boots['series']}",
@@ -480,8 +484,8 @@ def main():
             if new or not differ(*runs.values()):
                 break
         report.add(suite.arch, category, *runs.values(), new)
-    head = ["tools/testing/selftests/mm, KUnit and tools/testing/vma: base beside series, QEMU/TCG, 2 vCPUs.",
-            "p/f/s: tests passed, failed, skipped in the first run (of the program itself if it names none).",
+    head = ["tools/testing/selftests/mm, KUnit, tools/testing/vma: base beside series, QEMU/TCG",
+            "p/f/s: tests passed, failed, skipped in the first run (the program, if it names none).",
             f"Limits: {LIMIT} s a category, {SILENCE} s without output. Written by mm-suite.py."]
     os.makedirs(f"{args.build}/results", exist_ok=True)
     name = "mm-suite-some.txt" if args.only else "mm-suite.txt"

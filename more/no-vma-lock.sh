@@ -13,21 +13,20 @@ for fragment; do
 	name=${name%.config}
 	out=$build/out/no-vma-lock-$name start=$(date +%s)
 	mkdir -p "$out"
-	# shellcheck disable=SC2046
-	eval $(grep ^KARCH= "$fragment" | tr ' ' ';')
-	make="make -s -C $src O=/vfr/$out ARCH=$KARCH CROSS_COMPILE=$CROSS"
+	karch=$(sed -n 's/^# ARCH=\([^ ]*\) .*/\1/p' "$fragment")
+	cross=$(sed -n 's/^# ARCH=.* CROSS=//p' "$fragment")
+	make="make -s -C $src O=/vfr/$out ARCH=$karch CROSS_COMPILE=$cross"
 	$make tinyconfig > "$out/config.log"
-	grep -v ^KARCH= "$fragment" > "$out/fragment"
 	(cd "$src" && scripts/kconfig/merge_config.sh -m -O "/vfr/$out" "/vfr/$out/.config" \
-		"/vfr/$out/fragment") >> "$out/config.log"
+		"/vfr/$fragment") >> "$out/config.log"
 	$make olddefconfig
-	grep '^CONFIG_' "$out/fragment" | while read -r line; do
+	grep '^CONFIG_' "$fragment" | while read -r line; do
 		grep -qxF -- "$line" "$out/.config" || die "$name: $line is lost in the configuration"
 	done
 	! grep -q '^CONFIG_PER_VMA_LOCK=y' "$out/.config" ||
 		die "$name: CONFIG_PER_VMA_LOCK is set, so this proves nothing"
 	result=ok
-	$make CC="ccache ${CROSS}gcc" -j"$(nproc)" vmlinux > "$out/build.log" 2> "$out/warnings.log" ||
+	$make CC="ccache ${cross}gcc" -j"$(nproc)" vmlinux > "$out/build.log" 2> "$out/warnings.log" ||
 		result=FAILED
 	[ ! -s "$out/warnings.log" ] || { result=FAILED; cat "$out/warnings.log"; }
 	[ "$result" = ok ] || rc=1

@@ -94,7 +94,8 @@ after_stress() {
 }
 
 after_trinity() {
-	add $state/calls "$(sed -n 's/.*Ran \([0-9]*\) syscalls.*/\1/p' $state/trinity.out | tail -n 1)"
+	calls=$(sed -n 's/.*Ran \([0-9]*\) syscalls.*/\1/p' $state/trinity.out | tail -n 1)
+	add $state/calls "${calls:-0}"
 	# It ends by signals of its own making, too: what counts is that calls were made.
 	rm -rf /tmp/trinity/*
 }
@@ -177,6 +178,6 @@ for name in tests_ok tests_bad stress_bad calls; do
 	line="$line $name=$(cat $state/$name 2>/dev/null || echo 0)"
 done
 for s in $stressors; do
-	line="$line ops_$s=$(cat $state/ops_$s 2>/dev/null || echo 0)"
+	line="$line ops_$s=$(cat "$state/ops_$s" 2>/dev/null || echo 0)"
 done
 echo "R $line $vmstat_now"

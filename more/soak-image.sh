@@ -34,7 +34,7 @@ echo 'nogroup:x:65534:' >> "$tmp/etc/group"
 cp more/soak-guest.sh "$tmp/bin/soak"
 chmod 755 "$tmp/bin/soak"
 cp "$root/usr/bin/busybox" "$tmp/bin/sh"
-for tool in $(sed -n 's/^# Tools: //p' more/soak-guest.sh); do
+sed -n 's/^# Tools: //p' more/soak-guest.sh | tr ' ' '\n' | while read -r tool; do
 	ln -s sh "$tmp/bin/$tool"
 done
 (cd "$tmp" && find . | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet --reproducible) | gzip -1n > "$image"

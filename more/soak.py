@@ -5,13 +5,13 @@
     soak.py BUILD MINUTES JOBS [KERNEL...]
 
 Boots each KERNEL (x86_64-soak, x86_64-kcsan, arm64-soak; all if none is named; with -base
-behind it that of the base) with soak-guest.sh until it has run for MINUTES, in guests of 15 minutes at most, JOBS guests at
-once. What was run is kept in BUILD/soak/ by kernel and programs, and counts: an interrupted
-soak goes on where it was, one with more MINUTES adds to it.
+behind it that of the base) with soak-guest.sh until it has run for MINUTES, in guests of 15
+minutes at most, JOBS guests at once. What was run is kept in BUILD/soak/ by kernel and
+programs, and counts: an interrupted soak goes on where it was, one with more MINUTES adds to it.
 
 Every splat, panic, hang, lost guest, failed stressor, or test that fails when run alone fails
 the soak. KCSAN's reports are another matter, since base has data races of its own: one on the
-series fails the soak unless the base has one of the same two functions, so that x86_64-kcsan-base
+series fails the soak unless the base has one of the same two functions, so x86_64-kcsan-base
 has to be run as long. Leaves the table in BUILD/results/soak.txt and all counts in soak.json.
 """
 import collections
@@ -37,9 +37,9 @@ APPEND = ("null_blk.nr_devices=0 zram.num_devices=1 hung_task_panic=1 softlockup
           "panic_on_warn=0")
 # What has to have happened on each kernel, or it was no soak. (stress-ng's vm runs, too, but
 # counts no operation; why was not looked into.)
-WANTED = ["selftest_runs", "tests_ok", "alone_ok", "stress_runs", "trinity_runs", "calls", "pgmajfault",
-          "vma_lock_retry", "pswpin", "ops_fault", "ops_fork", "ops_mmap", "ops_mremap",
-          "ops_mlock", "ops_madvise", "ops_userfaultfd", "ops_swap"]
+WANTED = ["selftest_runs", "tests_ok", "alone_ok", "stress_runs", "trinity_runs", "calls",
+          "pgmajfault", "vma_lock_retry", "pswpin", "ops_fault", "ops_fork", "ops_mmap",
+          "ops_mremap", "ops_mlock", "ops_madvise", "ops_userfaultfd", "ops_swap"]
 RACE = re.compile(r"BUG: KCSAN: (.*)$", re.M)
 
 
@@ -64,7 +64,7 @@ def races(console):
 
 
 def complaints(console, kcsan):
-    """The lines of a console that no log may contain, without KCSAN's if those are counted apart."""
+    """The lines that no console may contain; without KCSAN's if those are counted apart."""
     return [m.group(0).strip() for m in guest.SPLATS.finditer(console)
             if not (kcsan and "KCSAN:" in m.group(0))]
 
@@ -87,7 +87,8 @@ class Soak:
             root = f"{out}/guest/root"
             h = hashlib.sha256(APPEND.encode())
             for path in (f"{out}/{guest.arch_facts(arch)['IMAGE']}", f"{root}/init",
-                         f"{root}/bin/kselftest-fault-retry", f"{self.build}/out/soak-{arch}.cpio.gz"):
+                         f"{root}/bin/kselftest-fault-retry",
+                         f"{self.build}/out/soak-{arch}.cpio.gz"):
                 with open(path, "rb") as f:
                     h.update(hashlib.file_digest(f, "sha256").digest())
             self.keys[kernel, tree] = h.hexdigest()
@@ -133,7 +134,8 @@ class Soak:
         print(f"@ {time.strftime('%H:%M')} {kernel} {tree}: {seconds // 60} min {seconds % 60} s, "
               f"log: {log}.console", flush=True)
         r = guest.run(out, arch, ["soak", str(seconds)], append=APPEND, log=log, cpus=2,
-                      memory="3G", timeout=2.5 * seconds + 1200, silence=600, initrd=f"{log}.initrd")
+                      memory="3G", timeout=2.5 * seconds + 1200, silence=600,
+                      initrd=f"{log}.initrd")
         os.unlink(f"{log}.initrd")
         console = read(f"{log}.console")
         line = re.search(r"^R (.*)$", r.output, re.M)
@@ -169,8 +171,8 @@ def num(n):
 
 def report(soak, names):
     """(lines of the table, number of kernels that passed, failed)."""
-    rows = [("kernel", "runs", "h:mm", "faults", "major", "retries", "hard", "mmap_lock", "swapped in",
-             "tests ok", "not ok", "alone ok", "syscalls", "reports")]
+    rows = [("kernel", "runs", "h:mm", "faults", "major", "retries", "hard", "mmap_lock",
+             "swapped in", "tests ok", "not ok", "alone ok", "syscalls", "reports")]
     text, passed, failed = [], 0, 0
     runs = {name: soak.kept(*tree_of(name)) for name in names}
     for name in names:
@@ -193,7 +195,8 @@ def report(soak, names):
                      f"{total['took'] // 3600}:{total['took'] // 60 % 60:02}",
                      *(num(total[k]) for k in ("pgfault", "pgmajfault", "vma_lock_retry",
                                                "vma_lock_retry_hard", "vma_lock_fallback",
-                                               "pswpin", "tests_ok", "tests_bad", "alone_ok", "calls")),
+                                               "pswpin", "tests_ok", "tests_bad", "alone_ok",
+                                               "calls")),
                      num(sum(len(r["complaints"]) for r in runs[name]) + sum(told.values()))))
         if tree == "base":
             text += [f"{name}, for comparison only: {b}" for b in bad]
@@ -223,8 +226,8 @@ def main():
     lines, passed, failed = report(soak, names)
     os.makedirs(f"{build}/results", exist_ok=True)
     with open(f"{build}/results/soak.txt", "w", encoding="utf-8") as f:
-        f.write("\n".join([f"{minutes} minutes a kernel: kselftest, stress-ng and trinity side by side, "
-                           "QEMU/TCG, 2 vCPUs, 3 GiB", "", *lines]) + "\n")
+        f.write(f"{minutes} minutes a kernel: kselftest, stress-ng and trinity side by side, "
+                "QEMU/TCG, 2 vCPUs, 3 GiB\n\n" + "\n".join(lines) + "\n")
     with open(f"{build}/results/soak.json", "w", encoding="utf-8") as f:
         json.dump([r for n in names for r in soak.kept(*tree_of(n))], f, indent=1)
     print("\n".join(lines))

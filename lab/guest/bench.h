@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What contend.c, thrash.c and integrity.c share: disks of null_blk, swap, counters, a
- * clock.
+ * What the guest's programs share: a clock, files and counters of the kernel, disks of null_blk,
+ * swap, threads that begin together.
  * Everything that goes wrong ends the program with a line that says what.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/swap.h>
@@ -19,6 +23,8 @@
 
 #define CGROUPS		"/sys/fs/cgroup/"
 #define NULLB		"/sys/kernel/config/nullb/"
+
+#define ARRAY_SIZE(a)	(sizeof(a) / sizeof(*(a)))
 
 #define die(...) do {							\
 	printf("%s: ", program_invocation_short_name);			\
@@ -45,66 +51,97 @@ static inline void wait_for_clock(void)
 	struct timespec res;
 
 	for (int i = 0; i < 200; i++, usleep(100000))
-		if (!clock_getres(CLOCK_MONOTONIC, &res) && !res.tv_sec &&
-		    res.tv_nsec <= 1000)
+		if (!clock_getres(CLOCK_MONOTONIC, &res) && !res.tv_sec && res.tv_nsec <= 1000)
 			return;
 	die("no high-resolution timers in this guest");
 }
 
-static inline ssize_t vput(const char *path, const char *fmt, va_list ap)
+/* A number below a bound, by splitmix64. */
+static inline size_t random_below(uint64_t *state, size_t bound)
+{
+	uint64_t z = *state += 0x9e3779b97f4a7c15;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+	z = (z ^ z >> 27) * 0x94d049bb133111eb;
+	return (z ^ z >> 31) % bound;
+}
+
+/* The tag of a page: never that of another one, and never zero. */
+static inline uint64_t tag(unsigned int what, size_t page)
+{
+	return (uint64_t)(what + 1) << 32 | page;
+}
+
+/* ---- files of the kernel ---- */
+
+/* Write to a file; false if that fails. */
+static inline bool try_put(const char *path, const char *fmt, ...)
 {
 	int fd = open(path, O_WRONLY | O_TRUNC);
-	char text[128];
 	ssize_t ret = -1;
+	char text[128];
+	va_list ap;
 
+	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
 	if (fd >= 0) {
 		ret = write(fd, text, strlen(text));
 		close(fd);
 	}
-	return ret;
-}
-
-/* Write to a file; false if that fails. */
-static inline int try_put(const char *path, const char *fmt, ...)
-{
-	va_list ap;
-	ssize_t ret;
-
-	va_start(ap, fmt);
-	ret = vput(path, fmt, ap);
-	va_end(ap);
 	return ret >= 0;
 }
 
 /* The same, but it has to succeed. */
-static inline void put(const char *path, const char *fmt, ...)
-{
-	va_list ap;
-	ssize_t ret;
+#define put(path, ...) do {						\
+	if (!try_put(path, __VA_ARGS__))				\
+		die("%s", path);					\
+} while (0)
 
-	va_start(ap, fmt);
-	ret = vput(path, fmt, ap);
-	va_end(ap);
-	if (ret < 0)
-		die("%s", path);
-}
-
-/* The number behind a name in a file like /proc/vmstat; 0 if it is not there. */
+/* The number behind a name in a file like /proc/vmstat; -1 if it is not there. */
 static inline long counter(const char *path, const char *name)
 {
 	size_t len = strlen(name);
 	char line[128];
-	long val = 0;
+	long value = -1;
 	FILE *f = fopen(path, "r");
 
 	if (!f)
 		die("%s", path);
 	while (fgets(line, sizeof(line), f))
 		if (!strncmp(line, name, len) && line[len] == ' ')
-			val = atol(line + len + 1);
+			value = atol(line + len + 1);
 	fclose(f);
-	return val;
+	return value;
+}
+
+/* What a file holds, by scanf(). */
+static inline void scan_file(const char *path, const char *fmt, void *value)
+{
+	FILE *f = fopen(path, "r");
+
+	if (!f || fscanf(f, fmt, value) != 1)
+		die("%s", path);
+	fclose(f);
+}
+
+/* What the figures tell of page faults, of /proc/vmstat. */
+static const char * const fault_counters[] = {
+	"pgmajfault", "vma_lock_success", "vma_lock_abort", "vma_lock_retry",
+	"vma_lock_retry_hard", "vma_lock_fallback", "pswpin",
+};
+
+/* Print " NAME=VALUE ..." of counters, since before; with none to print, only sample them. */
+static inline void sample_counters(const char *path, const char * const *names, size_t nr,
+				   long *before, bool print)
+{
+	for (size_t i = 0; i < nr; i++) {
+		long value = counter(path, names[i]);
+
+		if (print)
+			printf(" %s=%ld", names[i], value - before[i]);
+		before[i] = value;
+	}
 }
 
 static inline void mount_cgroups(void)
@@ -112,6 +149,16 @@ static inline void mount_cgroups(void)
 	if (mount("cgroup2", CGROUPS, "cgroup2", 0, NULL) && errno != EBUSY)
 		die("cgroup2");
 }
+
+/* Enter a cgroup of our own, which may be given limits. */
+static inline void enter_cgroup(void)
+{
+	put(CGROUPS "cgroup.subtree_control", "+memory +io");
+	mkdir(CGROUPS "run", 0755);
+	put(CGROUPS "run/cgroup.procs", "%d", getpid());
+}
+
+/* ---- disks ---- */
 
 static inline void set_disk(const char *name, const char *what, unsigned long value)
 {
@@ -121,8 +168,9 @@ static inline void set_disk(const char *name, const char *what, unsigned long va
 	put(path, "%lu", value);
 }
 
-/* A disk /dev/NAME that keeps what is written, and takes delay_ms a request. */
-static inline void make_disk(const char *name, unsigned int mb, unsigned int delay_ms)
+/* A disk /dev/NAME that takes delay_ms a request; keeps: what is written, in memory. */
+static inline void make_null_disk(const char *name, unsigned long mb, unsigned int delay_ms,
+				  bool keeps)
 {
 	char dir[96];
 
@@ -132,25 +180,33 @@ static inline void make_disk(const char *name, unsigned int mb, unsigned int del
 	if (mkdir(dir, 0755))
 		die("%s", dir);
 	set_disk(name, "size", mb);
-	set_disk(name, "memory_backed", 1);
+	set_disk(name, "memory_backed", keeps);
 	set_disk(name, "irqmode", 2);
 	set_disk(name, "hw_queue_depth", 256);
 	set_disk(name, "completion_nsec", delay_ms * 1000000UL);
 	set_disk(name, "power", 1);
 }
 
-/* /fs.blocks, an empty ext2 file system, on /dev/data, mounted as ext4. */
-static inline void make_fs(void)
+static inline void make_disk(const char *name, unsigned int mb, unsigned int delay_ms)
 {
-	int in = open("/fs.blocks", O_RDONLY), out = open("/dev/data", O_WRONLY);
-	static char block[4096];
-	uint32_t nr;
+	make_null_disk(name, mb, delay_ms, true);
+}
 
+/* A disk /dev/data with /fs.blocks, an empty ext2 file system, mounted as ext4 on /tmp/data. */
+static inline void make_fs(unsigned int delay_ms)
+{
+	static char block[4096];
+	uint32_t number;
+	int in, out;
+
+	make_disk("data", 1024, delay_ms);
+	in = open("/fs.blocks", O_RDONLY);
+	out = open("/dev/data", O_WRONLY);
 	if (in < 0 || out < 0)
 		die("/fs.blocks or /dev/data");
-	while (read(in, &nr, sizeof(nr)) == sizeof(nr))
+	while (read(in, &number, sizeof(number)) == sizeof(number))
 		if (read(in, block, sizeof(block)) != sizeof(block) ||
-		    pwrite(out, block, sizeof(block), (off_t)nr * sizeof(block)) < 0)
+		    pwrite(out, block, sizeof(block), (off_t)number * sizeof(block)) < 0)
 			die("copying /fs.blocks");
 	if (fsync(out) || close(out))
 		die("/dev/data");
@@ -158,16 +214,6 @@ static inline void make_fs(void)
 	mkdir("/tmp/data", 0755);
 	if (mount("/dev/data", "/tmp/data", "ext4", 0, ""))
 		die("mount");
-}
-
-static inline void remove_disk(const char *name)
-{
-	char dir[96];
-
-	snprintf(dir, sizeof(dir), NULLB "%s", name);
-	set_disk(name, "power", 0);
-	if (rmdir(dir))
-		die("%s", dir);
 }
 
 /* Make swap of the first mb MiB of a disk; flags: see swapon(2). */
@@ -190,4 +236,45 @@ static inline void make_swap(unsigned int delay_ms)
 	make_disk("swap", 256, delay_ms);
 	swap_on("/dev/swap", 256, 0);
 	put("/proc/sys/vm/page-cluster", "0");
+}
+
+/* Memory of our own in pages of the smallest size. */
+static inline char *map_memory(size_t size)
+{
+	char *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (map == MAP_FAILED)
+		die("mmap");
+	madvise(map, size, MADV_NOHUGEPAGE);
+	return map;
+}
+
+/* ---- threads that begin together, and stop together ---- */
+
+struct gate {
+	atomic_int ready;
+	atomic_bool go, stop;
+};
+
+static inline void wait_for_go(struct gate *gate)
+{
+	atomic_fetch_add(&gate->ready, 1);
+	while (!atomic_load(&gate->go))
+		usleep(1000);
+}
+
+static inline void await_ready(struct gate *gate, int nr)
+{
+	while (atomic_load(&gate->ready) < nr)
+		usleep(1000);
+}
+
+static inline pthread_t start_thread(void *(*func)(void *), void *arg)
+{
+	pthread_t thread;
+
+	errno = pthread_create(&thread, NULL, func, arg);
+	if (errno)
+		die("pthread_create");
+	return thread;
 }

@@ -2,17 +2,17 @@
 /*
  * init - PID 1 of the guests: runs one program and tells the host how it went.
  *
- * The kernel hands it what follows "--" on the command line: a program in /bin
- * and its arguments. Its standard output goes to the virtio-serial port named
- * "result", its standard error to the console. After it the port gets
+ * The kernel hands it what follows "--" on the command line: a program in /bin and its
+ * arguments. Its standard output goes to the virtio-serial port, its standard error to the
+ * console. After it the port gets
  *	END <exit status>
- * and the guest resets, which ends QEMU (-no-reboot). The host takes anything
- * that comes without this line for a lost guest.
+ * and the guest resets, which ends QEMU (-no-reboot). The host takes anything that comes
+ * without this line for a lost guest.
  *
- * Some names are not programs but ways to fail, for the tests of the harness.
+ * Some names are not programs: "hello" proves that the guest reaches the host, and the others
+ * are ways to fail, for the tests of the harness.
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -25,74 +25,52 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* The first port of the only virtio-serial device; the console has number 0. */
+#define RESULT	"/dev/vport0p1"
+#define DRIVER	"/modules/vfr.ko"
+
+static void complain(const char *what)
+{
+	fprintf(stderr, "init: %s: %s\n", what, strerror(errno));
+}
+
 static void write_file(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY);
 
 	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		fprintf(stderr, "init: %s: %s\n", path, strerror(errno));
-	if (fd >= 0)
-		close(fd);
+		complain(path);
+	close(fd);
 }
 
 static void mount_or_say(const char *type, const char *dir)
 {
 	mkdir(dir, 0755);
 	if (mount(type, dir, type, 0, NULL) && errno != EBUSY)
-		fprintf(stderr, "init: mount %s: %s\n", dir, strerror(errno));
+		complain(dir);
 }
 
-/* The virtio-serial port called "result", or -1. */
+/* The port shows up a moment after the device. */
 static int open_result(void)
 {
-	char path[300], name[32];
-	struct dirent *d;
-	int fd, port = -1;
-	DIR *dir;
+	int fd = open(RESULT, O_WRONLY | O_CLOEXEC);
 
-	/* The port shows up a moment after the device. */
-	for (int i = 0; i < 500 && port < 0; i++, usleep(10000)) {
-		dir = opendir("/sys/class/virtio-ports");
-		while (dir && (d = readdir(dir))) {
-			snprintf(path, sizeof(path),
-				 "/sys/class/virtio-ports/%s/name", d->d_name);
-			fd = open(path, O_RDONLY);
-			if (fd < 0)
-				continue;
-			memset(name, 0, sizeof(name));
-			if (read(fd, name, sizeof(name) - 1) > 0 &&
-			    !strncmp(name, "result", 6)) {
-				snprintf(path, sizeof(path), "/dev/%s", d->d_name);
-				port = open(path, O_WRONLY | O_CLOEXEC);
-			}
-			close(fd);
-		}
-		if (dir)
-			closedir(dir);
+	for (int i = 0; i < 500 && fd < 0; i++) {
+		usleep(10000);
+		fd = open(RESULT, O_WRONLY | O_CLOEXEC);
 	}
-	return port;
+	if (fd < 0)
+		complain(RESULT);
+	return fd;
 }
 
-static void load_modules(void)
+static void load_driver(void)
 {
-	struct dirent *d;
-	DIR *dir = opendir("/modules");
-	int fd;
+	int fd = open(DRIVER, O_RDONLY | O_CLOEXEC);
 
-	while (dir && (d = readdir(dir))) {
-		char path[300];
-
-		if (d->d_name[0] == '.')
-			continue;
-		snprintf(path, sizeof(path), "/modules/%s", d->d_name);
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (fd < 0 || syscall(SYS_finit_module, fd, "", 0))
-			fprintf(stderr, "init: %s: %s\n", path, strerror(errno));
-		if (fd >= 0)
-			close(fd);
-	}
-	if (dir)
-		closedir(dir);
+	if (fd < 0 || syscall(SYS_finit_module, fd, "", 0))
+		complain(DRIVER);
+	close(fd);
 }
 
 static void fail_on_purpose(const char *how)
@@ -107,19 +85,32 @@ static void fail_on_purpose(const char *how)
 	if (!strcmp(how, "silent"))
 		for (;;)
 			pause();
-	if (!strcmp(how, "noend")) {
-		sync();
+	if (!strcmp(how, "noend"))
 		reboot(RB_AUTOBOOT);
-	}
 	if (!strcmp(how, "splat"))
 		write_file("/dev/kmsg", "<4>WARNING: CPU: 0 PID: 1 at a test of the harness\n");
 }
 
+static void run(char **program, int port)
+{
+	char path[300];
+
+	if (port >= 0 && strcmp(*program, "sh"))
+		dup2(port, 1);
+	setsid();
+	if (!strcmp(*program, "hello"))
+		exit(puts("hello") < 0);
+	snprintf(path, sizeof(path), "/bin/%s", *program);
+	execv(path, program);
+	complain(path);
+	exit(127);
+}
+
 int main(int argc, char **argv)
 {
-	int port, status = 0;
-	char path[300];
-	pid_t pid;
+	char *shell[] = { "sh", NULL }, **program = argc > 1 ? argv + 1 : shell;
+	int port, status = 127 << 8;	/* unless the program says otherwise */
+	pid_t pid, got;
 
 	mount_or_say("devtmpfs", "/dev");
 	mount_or_say("proc", "/proc");
@@ -132,37 +123,19 @@ int main(int argc, char **argv)
 	for (int fd = 0; fd < 3; fd++)
 		if (fcntl(fd, F_GETFD) < 0)
 			open("/dev/console", O_RDWR);
-	if (argc < 2) {
-		fprintf(stderr, "init: no program on the command line\n");
-		argc = 2;
-		argv = (char *[]){ "init", "sh", NULL };
-	}
-	fail_on_purpose(argv[1]);
-	load_modules();
-
+	fail_on_purpose(*program);
+	load_driver();
 	port = open_result();
-	if (port < 0)
-		fprintf(stderr, "init: no port named result\n");
-	snprintf(path, sizeof(path), "/bin/%s", argv[1]);
 	pid = fork();
-	if (!pid) {
-		if (port >= 0 && strcmp(argv[1], "sh"))
-			dup2(port, 1);
-		setsid();
-		execv(path, argv + 1);
-		fprintf(stderr, "init: %s: %s\n", path, strerror(errno));
-		_exit(127);
-	}
+	if (!pid)
+		run(program, port);
 	/* Reap what else ends up here, until the program itself ends. */
-	for (;;) {
-		pid_t got = wait(&status);
-
-		if (got == pid || (got < 0 && errno != EINTR))
-			break;
-	}
+	do {
+		got = wait(&status);
+	} while (got != pid && (got > 0 || errno == EINTR));
 	if (port >= 0)
-		dprintf(port, "\nEND %d\n", WIFEXITED(status) ?
-			WEXITSTATUS(status) : 128 + WTERMSIG(status));
+		dprintf(port, "\nEND %d\n",
+			WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 	sync();
 	usleep(100000);
 	reboot(RB_AUTOBOOT);

@@ -2,29 +2,23 @@
 /*
  * insns - guest instructions of a page fault that succeeds at once
  *
- * For QEMU with -icount shift=0, where time is executed instructions. Takes the
- * fault many times and prints the smallest count: that is the path without an
- * interrupt in it, and the same in every run.
+ * For QEMU with -icount shift=0, where time is executed instructions. Takes the fault many
+ * times and prints the smallest count: that is the path without an interrupt in it, and the
+ * same in every run.
  *
  *	R w=insns how=<kind> insns=<n>
  */
 #define _GNU_SOURCE
-#include <fcntl.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <time.h>
-#include <unistd.h>
 
+#include "bench.h"
 #include "vfr.h"
 
 #define ROUNDS	500
 
 /*
- * The clock counts instructions, too, but ticks more slowly on most machines:
- * hence many faults between two readings.
+ * The clock counts instructions, too, but ticks more slowly on most machines: hence many
+ * faults between two readings.
  */
 #ifdef __x86_64__
 #define BATCH	1
@@ -32,71 +26,58 @@
 #define BATCH	64
 #endif
 
-static inline uint64_t insns(void)
+static uint64_t insns(void)
 {
 #ifdef __x86_64__
-	uint32_t lo, hi;
+	uint32_t low, high;
 
-	__asm__ volatile("lfence; rdtsc" : "=a"(lo), "=d"(hi) :: "memory");
-	return (uint64_t)hi << 32 | lo;
+	__asm__ volatile("lfence; rdtsc" : "=a"(low), "=d"(high) :: "memory");
+	return (uint64_t)high << 32 | low;
 #else
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
+	return now_ns();
 #endif
 }
 
-static long page_size;
-
-static uint64_t touch(volatile char *p, int write)
+/* Touch all pages; the fewest instructions that it took so far. */
+static void touch(volatile char *map, bool write, uint64_t *fewest)
 {
-	uint64_t t = insns();
+	const long page_size = sysconf(_SC_PAGESIZE);
+	uint64_t begin = insns(), took;
 
-	for (int i = 0; i < BATCH; i++, p += page_size) {
+	for (int i = 0; i < BATCH; i++, map += page_size) {
 		if (write)
-			*p = 1;
+			*map = 1;
 		else
-			(void)*p;
+			(void)*map;
 	}
-	return insns() - t;
+	took = insns() - begin;
+	*fewest = took < *fewest ? took : *fewest;
 }
 
-static unsigned long long one(uint64_t with, uint64_t without)
+static void print(const char *kind, uint64_t with, uint64_t without)
 {
-	return (with - without + BATCH / 2) / BATCH;
+	printf("R w=insns how=%s insns=%llu\n", kind,
+	       (unsigned long long)(with - without + BATCH / 2) / BATCH);
 }
 
 int main(void)
 {
-	struct vfr_script s = { .nr = 1, .action = { VFR_PAGE } };
-	uint64_t none = -1, anon = -1, file = -1, n;
+	struct vfr_script script = { .nr = 1, .action = { VFR_PAGE } };
+	uint64_t none = -1, anon = -1, file = -1;
+	size_t size = BATCH * sysconf(_SC_PAGESIZE);
 	int fd = open("/dev/vfr", O_RDWR);
-	char *a, *f;
-	size_t len;
+	char *memory = map_memory(size), *map = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
 
-	page_size = sysconf(_SC_PAGESIZE);
-	len = BATCH * page_size;
-	a = mmap(NULL, len, PROT_READ | PROT_WRITE,
-		 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	f = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, 0);
-	if (a == MAP_FAILED || f == MAP_FAILED || ioctl(fd, VFR_SET, &s)) {
-		perror("insns");
-		return 1;
-	}
-	madvise(a, len, MADV_NOHUGEPAGE);
-	touch(a, 1);
+	if (map == MAP_FAILED || ioctl(fd, VFR_SET, &script))
+		die("/dev/vfr");
 	for (int i = 0; i < ROUNDS; i++) {
-		n = touch(a, 1);
-		none = n < none ? n : none;
-		madvise(a, len, MADV_DONTNEED);
-		n = touch(a, 1);
-		anon = n < anon ? n : anon;
-		madvise(f, len, MADV_DONTNEED);
-		n = touch(f, 0);
-		file = n < file ? n : file;
+		madvise(memory, size, MADV_DONTNEED);
+		touch(memory, true, &anon);
+		touch(memory, true, &none);
+		madvise(map, size, MADV_DONTNEED);
+		touch(map, false, &file);
 	}
-	printf("R w=insns how=anon insns=%llu\n", one(anon, none));
-	printf("R w=insns how=file insns=%llu\n", one(file, none));
+	print("anon", anon, none);
+	print("file", file, none);
 	return 0;
 }

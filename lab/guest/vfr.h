@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Between the test driver (driver/vfr.c) and the test program (behave.c).
+ * Between the test driver (driver/vfr.c) and the programs that use it.
  *
- * The driver's ->fault follows a script, one action an attempt, the last one
- * for ever, and logs with which lock and flags each attempt came.
+ * The driver's ->fault gives its answers to the attempts one after the other, the last one for
+ * ever, and logs with which lock and flags each attempt came.
  */
 #ifndef VFR_H
 #define VFR_H
@@ -12,49 +12,49 @@
 #include <linux/types.h>
 
 enum vfr_action {
-	VFR_PAGE,	/* here is the page */
-	VFR_PAGE_MAJOR,	/* the same, after I/O that kept the lock: MAJOR */
-	VFR_SIGBUS,	/* a lasting error; reads the device */
-	VFR_WAIT,	/* drop the lock, wait, RETRY: a folio lock or so */
-	VFR_WAIT_GO,	/* the same; waits for VFR_GO, or for a signal */
-	VFR_READ,	/* drop the lock, read the device, RETRY | MAJOR */
-	VFR_HARD,	/* under the VMA lock: drop it, RETRY | RETRY_HARD; under
-			 * mmap_lock: the next action, and the page if it is the last
-			 */
-	VFR_HARD_MAJOR,	/* the same with MAJOR, under either lock */
-	VFR_OLD_HARD,	/* under the VMA lock: drop it, a plain RETRY; under
-			 * mmap_lock: here is the page. The old convention
-			 */
-	VFR_FAIL,	/* read the device; while the lock may be dropped (no
-			 * TRIED): drop it, RETRY; then SIGBUS
-			 */
-	VFR_FAIL_MAJOR,	/* the same, RETRY | MAJOR */
-	VFR_EVER,	/* drop the lock and RETRY as long as ALLOW_RETRY is set */
-	VFR_EVER_SLEEP,	/* the same, after an interruptible sleep of 10 ms */
+	VFR_PAGE = 'p',		/* here is the page */
+	VFR_PAGE_MAJOR = 'P',	/* the same, after I/O that kept the lock: MAJOR */
+	VFR_SIGBUS = 'e',	/* a lasting error; reads the device */
+	VFR_WAIT = 'w',		/* drop the lock, wait, RETRY: a folio lock or so */
+	VFR_WAIT_GO = 'g',	/* the same; waits for VFR_GO, or for a signal */
+	VFR_READ = 'r',		/* drop the lock, read the device, RETRY | MAJOR */
+	VFR_HARD = 'h',		/* mmap_lock is needed. Under the VMA lock: drop it,
+				 * RETRY | RETRY_HARD; under mmap_lock: the next answer, or
+				 * the page if this is the last
+				 */
+	VFR_HARD_MAJOR = 'H',	/* the same with MAJOR, under either lock */
+	VFR_OLD_HARD = 'o',	/* under the VMA lock: drop it, a plain RETRY; under
+				 * mmap_lock: here is the page. The old convention
+				 */
+	VFR_FAIL = 'f',		/* read the device; while the lock may be dropped (no
+				 * TRIED): drop it, RETRY; then SIGBUS
+				 */
+	VFR_FAIL_MAJOR = 'F',	/* the same, RETRY | MAJOR */
+	VFR_EVER = '*',		/* drop the lock, wait, RETRY as long as ALLOW_RETRY is set */
 
 	/* Against the contract; the patched kernel must warn of each. */
-	VFR_BAD_ALONE,	/* RETRY_HARD without RETRY, and the page */
-	VFR_BAD_MMAP,	/* RETRY_HARD under mmap_lock, at the first try there */
-	VFR_BAD_HELD,	/* RETRY with the VMA lock still held, until VFR_MEND */
+	VFR_BAD_ALONE = '1',	/* RETRY_HARD without RETRY, and the page */
+	VFR_BAD_MMAP = '2',	/* RETRY_HARD under mmap_lock, at the first try there */
+	VFR_BAD_HELD = '3',	/* RETRY with the VMA lock still held, until VFR_MEND */
 };
 
 #define VFR_STEPS	8
 #define VFR_LOG		16
 
+struct vfr_script {
+	__u32 nr;			/* 1..VFR_STEPS */
+	__u32 action[VFR_STEPS];	/* enum vfr_action */
+	__u32 wait_ms;			/* of VFR_WAIT, READ, FAIL* and EVER */
+};
+
 /* What one attempt looked like. */
 #define VFR_BY_VMA_LOCK	1
 #define VFR_TRIED	2
 
-struct vfr_script {
-	__u32 nr;			/* 1..VFR_STEPS */
-	__u32 action[VFR_STEPS];	/* enum vfr_action */
-	__u32 wait_ms;			/* of WAIT, READ and VFR_FAIL* */
-};
-
 struct vfr_log {
 	__u64 attempts;			/* all of them */
 	__u64 reads;			/* of the device */
-	__u32 waiting;			/* attempts in their wait just now */
+	__u32 waiting;			/* attempts that wait for VFR_GO just now */
 	__u32 held;			/* VFR_HOLD holds its lock just now */
 	__u8 attempt[VFR_LOG];		/* VFR_BY_VMA_LOCK | VFR_TRIED, the first ones */
 };

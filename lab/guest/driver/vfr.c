@@ -36,23 +36,28 @@ struct vfr_file {
 
 #define VFR_UNTIL_GO	UINT_MAX
 
+static void vfr_wait_for_go(struct vfr_file *f)
+{
+	spin_lock(&f->lock);
+	f->log.waiting++;
+	spin_unlock(&f->lock);
+	wait_event_interruptible(f->wait, READ_ONCE(f->go));
+	spin_lock(&f->lock);
+	f->log.waiting--;
+	spin_unlock(&f->lock);
+}
+
 static vm_fault_t vfr_retry(struct vfr_file *f, struct vm_fault *vmf,
 			    unsigned int wait_ms, vm_fault_t bits)
 {
 	/* The VMA may go, and the file with it. */
 	struct file *file = get_file(vmf->vma->vm_file);
 
-	spin_lock(&f->lock);
-	f->log.waiting++;
-	spin_unlock(&f->lock);
 	release_fault_lock(vmf);
 	if (wait_ms == VFR_UNTIL_GO)
-		wait_event_interruptible(f->wait, READ_ONCE(f->go));
+		vfr_wait_for_go(f);
 	else if (wait_ms)
 		msleep_interruptible(wait_ms);
-	spin_lock(&f->lock);
-	f->log.waiting--;
-	spin_unlock(&f->lock);
 	fput(file);
 	return VM_FAULT_RETRY | bits;
 }
@@ -116,15 +121,13 @@ static vm_fault_t vfr_fault(struct vm_fault *vmf)
 		break;
 	case VFR_FAIL:
 	case VFR_FAIL_MAJOR:
-		if (fault_flag_allow_retry_first(vmf->flags))
-			return vfr_retry(f, vmf, wait_ms,
-					 action == VFR_FAIL ? 0 : VM_FAULT_MAJOR);
-		return VM_FAULT_SIGBUS;
+		if (!fault_flag_allow_retry_first(vmf->flags))
+			return VM_FAULT_SIGBUS;
+		return vfr_retry(f, vmf, wait_ms, action == VFR_FAIL ? 0 : VM_FAULT_MAJOR);
 	case VFR_EVER:
-	case VFR_EVER_SLEEP:
-		if (vmf->flags & FAULT_FLAG_ALLOW_RETRY)
-			return vfr_retry(f, vmf, action == VFR_EVER ? 0 : 10, 0);
-		return VM_FAULT_SIGBUS;
+		if (!(vmf->flags & FAULT_FLAG_ALLOW_RETRY))
+			return VM_FAULT_SIGBUS;
+		return vfr_retry(f, vmf, wait_ms, 0);
 	case VFR_BAD_ALONE:
 		bits |= VFR_RETRY_HARD;
 		break;
@@ -241,19 +244,22 @@ static long vfr_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct vfr_file *f = file->private_data;
 	void __user *user = (void __user *)arg;
-	struct vfr_script script;
-	struct vfr_folio folio;
-	struct vfr_hold hold;
-	struct vfr_log log;
+	union {
+		struct vfr_script script;
+		struct vfr_folio folio;
+		struct vfr_hold hold;
+		struct vfr_log log;
+	} a;
 
+	if (_IOC_DIR(cmd) == _IOC_WRITE &&
+	    copy_from_user(&a, user, min(sizeof(a), (size_t)_IOC_SIZE(cmd))))
+		return -EFAULT;
 	switch (cmd) {
 	case VFR_SET:
-		if (copy_from_user(&script, user, sizeof(script)))
-			return -EFAULT;
-		if (!script.nr || script.nr > VFR_STEPS)
+		if (!a.script.nr || a.script.nr > VFR_STEPS)
 			return -EINVAL;
 		spin_lock(&f->lock);
-		f->script = script;
+		f->script = a.script;
 		f->step = 0;
 		f->go = false;
 		memset(&f->log, 0, offsetof(struct vfr_log, waiting));
@@ -262,20 +268,16 @@ static long vfr_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return 0;
 	case VFR_GET:
 		spin_lock(&f->lock);
-		log = f->log;
+		a.log = f->log;
 		spin_unlock(&f->lock);
-		return copy_to_user(user, &log, sizeof(log)) ? -EFAULT : 0;
+		return copy_to_user(user, &a.log, sizeof(a.log)) ? -EFAULT : 0;
 	case VFR_FOLIO:
-		if (copy_from_user(&folio, user, sizeof(folio)))
-			return -EFAULT;
-		return vfr_lock_folio(&folio);
+		return vfr_lock_folio(&a.folio);
 	case VFR_GO:
 		vfr_go(f);
 		return 0;
 	case VFR_HOLD:
-		if (copy_from_user(&hold, user, sizeof(hold)))
-			return -EFAULT;
-		vfr_hold_mmap_lock(f, &hold);
+		vfr_hold_mmap_lock(f, &a.hold);
 		return 0;
 	case VFR_MEND:
 		if (f->bad)
@@ -303,6 +305,7 @@ static int vfr_open(struct inode *inode, struct file *file)
 	spin_lock_init(&f->lock);
 	init_waitqueue_head(&f->wait);
 	f->script.nr = 1;
+	f->script.action[0] = VFR_PAGE;
 	file->private_data = f;
 	return 0;
 }
@@ -331,20 +334,9 @@ static struct miscdevice vfr_dev = {
 	.mode = 0600,
 };
 
-static int __init vfr_init(void)
-{
 #ifdef VFR_HAVE_RETRY_HARD
-	BUILD_BUG_ON(VFR_RETRY_HARD != VM_FAULT_RETRY_HARD);
+static_assert(VFR_RETRY_HARD == VM_FAULT_RETRY_HARD);
 #endif
-	return misc_register(&vfr_dev);
-}
-
-static void __exit vfr_exit(void)
-{
-	misc_deregister(&vfr_dev);
-}
-
-module_init(vfr_init);
-module_exit(vfr_exit);
+module_misc_device(vfr_dev);
 MODULE_DESCRIPTION("Page faults that follow a script, for tests of the retry");
 MODULE_LICENSE("GPL");

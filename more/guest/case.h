@@ -18,8 +18,6 @@
 
 #include "bench.h"
 
-#define ARRAY_SIZE(a)	(sizeof(a) / sizeof(*(a)))
-
 /**
  * struct test_case - one test
  * @name: of the test, one word
@@ -248,10 +246,14 @@ static inline int run_cases(const struct test_case *cases, size_t nr, char **nam
 	return nr_failed != 0;
 }
 
-/* The tag of a page: never that of another one, and never zero. */
-static inline uint64_t tag(unsigned int what, size_t page)
+static inline void remove_disk(const char *name)
 {
-	return (uint64_t)(what + 1) << 32 | page;
+	char dir[96];
+
+	snprintf(dir, sizeof(dir), NULLB "%s", name);
+	set_disk(name, "power", 0);
+	if (rmdir(dir))
+		die("%s", dir);
 }
 
 /* Tag all pages of a file or disk, write them out and drop them from the page cache. */

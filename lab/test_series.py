@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The patches as patches, what the kernel's own checkers say of them, the audit and the models."""
+import collections
+import glob
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+import audit
+import guest
+
+PATCHES = [p for folder in ("fixes", "patches") for p in sorted(glob.glob(f"{folder}/*.patch"))
+           if "/0000-" not in p]
+LETTER = "patches/0000-cover-letter.patch"
+# Drivers that no guest has are compiled for one architecture.
+DRIVERS_ARCH = "arm64"
+DRIVERS = ["drivers/gpu/drm/panthor/panthor_gem.o"]
+
+
+def pytest_generate_tests(metafunc):
+    if "arch" in metafunc.fixturenames:
+        metafunc.parametrize("arch", metafunc.config.getoption("--arch").split())
+
+
+def run(*command, fails=False, **how):
+    """stdout and stderr of a command; one that FAILS unexpectedly fails the test with them."""
+    r = subprocess.run(command, text=True, errors="replace", check=False, stdout=subprocess.PIPE,
+                       stderr=subprocess.STDOUT, **how)
+    if r.returncode and not fails:
+        pytest.fail(f"{' '.join(command)}: {r.returncode}\n{r.stdout[-3000:]}", pytrace=False)
+    return r.stdout
+
+
+def text_of(path):
+    with open(path, encoding="utf-8") as f:
+        return f.read()
+
+
+def assert_none(wrong):
+    """WRONG: lines, one a mistake."""
+    if wrong:
+        pytest.fail("\n".join(wrong), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def pinned(build):
+    """Whether the base is the one of base.mk, not a tree of the user's."""
+    return f"BASE_VERSION = {text_of(f'{build}/linux/.git/vfr-base')}" in text_of("base.mk")
+
+
+@pytest.fixture(scope="session")
+def touched(build):
+    """The files that the fixes and the series change or add."""
+    return run("git", "-C", f"{build}/linux", "diff", "--name-only", "base..series").split()
+
+
+# ---- the patches ----
+
+def test_git_am(build, tmp_path):
+    """All apply with git am to the base, and give the tree that was built."""
+    git = ("git", "-C", str(tmp_path), "-c", "user.name=test", "-c", "user.email=test@localhost")
+    run("git", "clone", "-q", "--shared", "--sparse", "--branch", "base", f"{build}/linux", str(tmp_path))
+    run(*git, "am", "-q", *map(os.path.abspath, PATCHES))
+    assert run(*git, "rev-parse", "HEAD^{tree}") == \
+        run("git", "-C", f"{build}/linux", "rev-parse", "series^{tree}")
+
+
+def test_regenerated(build, pinned, tmp_path):
+    """fixes/, patches/ and the view are what `make series` would write."""
+    run("lab/series.sh", build, str(tmp_path))
+    if not pinned:
+        ids = [[run("git", "patch-id", "--stable", input=text_of(p)).split()[:1]
+                for p in sorted(glob.glob(f"{top}/fixes/*") + glob.glob(f"{top}/patches/*"))]
+               for top in (".", tmp_path)]
+        assert ids[0] == ids[1]
+        pytest.skip("another base than the pinned one: the patch-ids are equal, the bytes were not compared")
+    top = sorted(os.listdir(tmp_path))
+    assert {"fixes", "patches", "mm"} < set(top)
+    assert_none([line for name in top
+                 for line in run("diff", "-rq", str(tmp_path / name), name, fails=True).splitlines()])
+
+
+@pytest.mark.parametrize("patch", PATCHES)
+def test_checkpatch(build, patch):
+    said = run("perl", "scripts/checkpatch.pl", "--strict", "--codespell", "--show-types",
+               os.path.abspath(patch), cwd=f"{build}/linux", fails=True)
+    assert "lines checked" in said
+    # The commits of Fixes: lines are not in our tree, which has no history.
+    assert_none([line for line in said.splitlines() if re.match("ERROR|WARNING|CHECK", line)
+                 and not re.search(":(MISSING_SIGN_OFF|UNKNOWN_COMMIT_ID):", line)])
+
+
+@pytest.mark.parametrize("patch", PATCHES)
+def test_trailers(patch):
+    text = text_of(patch).split("\n---\n", maxsplit=1)[0]
+    assert not re.findall("^(?:Signed-off|Acked|Reviewed|Tested)-by:.*", text, re.M), "nobody gave it"
+    assert re.search("^Assisted-by: LLM", text, re.M)
+    assert patch.startswith("patches/") or re.search("^Fixes: ", text, re.M)
+
+
+def test_cover_letter():
+    text = text_of(LETTER)
+    assert "*** " not in text and "BLURB HERE" not in text, "a template"
+    assert "Linux 7.3" in text, "names no base"
+
+
+def test_recipients(build, pinned):
+    """The letter's Cc: lines are what get_maintainer.pl says."""
+    if not pinned:
+        pytest.skip("another base than the pinned one has another list")
+    said = run("perl", "scripts/get_maintainer.pl", "--no-git", "--no-git-fallback", "--norolestats",
+               *(os.path.abspath(p) for p in PATCHES if p.startswith("patches/")), cwd=f"{build}/linux")
+    assert sorted(re.findall("^Cc: (.*)$", text_of(LETTER), re.M)) == sorted(said.splitlines())
+
+
+# ---- what checkers of the kernel say that they do not say of base ----
+
+def warnings(text):
+    """Counter of the warnings in TEXT, without line numbers and our paths."""
+    found = collections.Counter()
+    for line in text.splitlines():
+        if re.search(r"\b(warning|error):", line, re.I):
+            line = re.sub(r"^(?:\.\./)*(?:/vfr/)?(?:build/[^/]+/)?(?:out/[^/]+/|linux/|base/)?", "", line.strip())
+            found[re.sub(r":\d+(:\d+)?(?=[: ])", "", line)] += 1
+    return found
+
+
+def new_warnings(say):
+    """Lines: what say("linux") warns of and say("base") does not. Without a warning of the
+    series' there is nothing to compare, and base is not looked at."""
+    new = warnings(say("linux"))
+    old = warnings(say("base")) if new else new
+    # What sparse says of its own macros, once for each file, tells nothing of the file.
+    return sorted(w for w in (new - old).elements() if not (w.startswith("builtin:") and w in old))
+
+
+def kernel_doc(build, tree, files):
+    said = run("python3", "tools/docs/kernel-doc", "-none", "-Wall", *files, fails=True, cwd=f"{build}/{tree}")
+    assert "Traceback" not in said and files, said
+    return said
+
+
+def test_kernel_doc(build, touched):
+    assert_none(new_warnings(lambda tree: kernel_doc(build, tree, [
+        f for f in touched if f.endswith((".c", ".h")) and os.path.exists(f"{build}/{tree}/{f}")])))
+
+
+def test_kernel_doc_can_fail(build, tmp_path):
+    """An argument's description that is taken away is missed."""
+    header = text_of(f"{build}/linux/include/linux/mm.h")
+    cut = header.replace(" * @fault: Result of handle_mm_fault()", " * Result", 1)
+    for tree, text in (("base", header), ("linux", cut)):
+        (tmp_path / f"{tree}.h").write_text(text, encoding="utf-8")
+    assert cut != header
+    assert new_warnings(lambda tree: kernel_doc(build, "linux", [str(tmp_path / f"{tree}.h")]))
+
+
+def test_htmldocs(build, touched):
+    """`make htmldocs` of the sections of Documentation/ that are touched."""
+    sections = sorted({os.path.dirname(f).partition("/")[2] for f in touched if f.endswith(".rst")})
+
+    def say(tree):
+        out = f"{build}/out/docs-{tree}"
+        shutil.rmtree(out, ignore_errors=True)
+        os.makedirs(out)
+        said = run("make", "-s", "-C", f"{build}/{tree}", f"O=/vfr/{out}", f"SPHINXDIRS={' '.join(sections)}",
+                   "htmldocs")
+        assert glob.glob(f"{out}/Documentation/output/{sections[0]}/**/*.html", recursive=True)
+        return said
+    assert_none(new_warnings(say))
+
+
+def test_lint(build, arch, touched):
+    """W=1 and sparse on what is touched, in an output folder of its own: W=1 must not touch
+    the kernel's."""
+    facts, kernel = guest.arch_facts(arch), f"{build}/out/{arch}-debug-series"
+    assert os.path.exists(f"{kernel}/.complete"), f"no kernel, see {build}/logs/kernel-{arch}-debug-series.log"
+    config = text_of(f"{kernel}/.config")
+    objects = [f[:-2] + ".o" for f in touched if f.endswith(".c") and not f.startswith(("tools/", "drivers/"))
+               and (not f.startswith("arch/") or f.split("/")[1] == {"x86_64": "x86"}.get(arch, arch))]
+    if arch == DRIVERS_ARCH:
+        config += text_of("lab/config/drivers.config")
+        objects += DRIVERS + [f[:-2] + ".o" for f in touched if re.match(r"drivers/.*\.c$", f)]
+
+    def say(tree):
+        out = f"{build}/out/{arch}-lint-{tree}"
+        make = ["make", "-s", "-C", f"{build}/{tree}", f"O=/vfr/{out}", f"ARCH={facts['KARCH']}",
+                f"CROSS_COMPILE={facts['CROSS']}", f"CC=ccache {facts['CROSS']}gcc", f"-j{os.cpu_count()}"]
+        env = {**os.environ, "CCACHE_DIR": "/cache/ccache", "CCACHE_NOINODECACHE": "1"}
+        os.makedirs(out, exist_ok=True)
+        with open(f"{out}/.config", "w", encoding="utf-8") as f:
+            f.write(config)
+        run(*make, "olddefconfig", env=env)
+        run(*make, "prepare", env=env)
+        # What the series adds is not in the base.
+        there = [o for o in dict.fromkeys(objects) if os.path.exists(f"{build}/{tree}/{o[:-2]}.c")]
+        for name in there:
+            if os.path.exists(f"{out}/{name}"):
+                os.unlink(f"{out}/{name}")
+        said = run(*make, "-k", "W=1", "C=2", "CHECK=/vfr/lab/sparse.sh", *there, env=env)
+        assert "sparse is not available" not in said and "specified, but" not in said, said
+        assert there and all(os.path.exists(f"{out}/{name}") for name in there)
+        return said
+    assert_none(new_warnings(say))
+
+
+def test_sparse_can_fail():
+    """sparse.sh sees a user pointer that is dereferenced."""
+    said = run("lab/sparse.sh", "-", fails=True, input="int f(int __attribute__((noderef, "
+               "address_space(__user))) *p) { return *p; }\n")
+    assert "dereference" in said and warnings(said)
+
+
+# ---- the models and the audit ----
+
+def test_model(build):
+    """Spin: what must hold does, and each mutant of the models is found."""
+    said = run("docs/model/check.sh", f"{build}/model", fails=True).splitlines()
+    assert_none([line for line in said if not line.startswith("ok ")])
+    assert any(line.startswith("ok mutant ") for line in said)
+
+
+def test_audit(build):
+    assert_none(audit.check(f"{build}/base"))
+
+
+def test_audit_can_fail(build, tmp_path):
+    """A new producer, a new handler and a function that is gone are all found."""
+    for file in {file for file, _ in audit.table(audit.TABLE)} - {"mm/hmm.c"}:
+        os.makedirs((tmp_path / file).parent, exist_ok=True)
+        shutil.copy(f"{build}/base/{file}", tmp_path / file)
+    (tmp_path / "new.c").write_text("static vm_fault_t new_fault(struct vm_fault *vmf)\n{\n"
+                                    "\treturn VM_FAULT_RETRY;\n}\n\n"
+                                    "static const struct vm_operations_struct new_ops = {\n"
+                                    "\t.huge_fault = other_fault,\n};\n", encoding="utf-8")
+    wrong = "\n".join(audit.check(tmp_path))
+    for found in ("new.c:new_fault: takes part", "other_fault (new.c)", "mm/hmm.c:hmm_do_fault: has a row"):
+        assert found in wrong
