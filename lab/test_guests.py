@@ -2,22 +2,66 @@
 """What the kernels do in guests: the series on every architecture, the base on one."""
 import fnmatch
 import os
-import re
 
 import pytest
 
 import guest
 import ktap
-from conftest import BASE_ARCH, boot, kernel
-from test_series import new_warnings, sources
+from conftest import boot
+from test_series import assert_none, new_warnings, text_of
 
-KSELFTEST = {"append": "hugepages=16 FAULT_RETRY_EXPECTED=1", "timeout": 1800.0, "silence": 1500.0}
+# The architecture whose base kernel is tested, too.
+BASE_ARCH = "x86_64"
+EXPECT = "lab/expect"
+KSELFTEST = {"append": "hugepages=16 FAULT_RETRY_EXPECTED=1", "timeout": 1800, "silence": 1500}
 
 
-def attempts(build, arch, tree):
+def one_worker(arch, *values, tree="series"):
+    """A parameter for tests of one kernel, all run by one worker of xdist, so that it boots once."""
+    return pytest.param(arch, *values, marks=pytest.mark.xdist_group(f"{arch}-{tree}"))
+
+
+def pytest_generate_tests(metafunc):
+    """Parameters from lab/expect: what is tested of each architecture, and what on base."""
+    names = metafunc.fixturenames
+    behaviours = ktap.lines_of(f"{EXPECT}/behaviours")
+    archs = metafunc.config.getoption("--arch").split()
+    if "on_base" in names:
+        fails = ktap.for_arch(f"{EXPECT}/kselftest-base-fails", BASE_ARCH)
+        values = behaviours if "behaviour" in names else sorted({text.rpartition(": ")[0] for text in fails})
+        key = "behaviour" if "behaviour" in names else "program"
+        metafunc.parametrize(f"on_base,{key}", [one_worker(BASE_ARCH, value, tree="base") for value in values
+                                                if BASE_ARCH in archs])
+    elif "arch" in names:
+        lists = {"behaviour": lambda arch: behaviours,
+                 "program": lambda arch: sorted(ktap.for_arch(f"{EXPECT}/kselftests", arch)),
+                 "mistake": lambda arch: ("alone", "mmap", "tried", "held")}
+        key = next((key for key in lists if key in names), None)
+        if key:
+            metafunc.parametrize(f"arch,{key}", [one_worker(arch, value) for arch in archs
+                                                 for value in lists[key](arch)])
+        else:
+            metafunc.parametrize("arch", [one_worker(arch) for arch in archs])
+
+
+def kernel(build, arch, tree="series"):
+    return f"{build}/out/{arch}-debug-{tree}"
+
+
+def attempts(build, arch, tree="series"):
     """(guest.Result, {behaviour: (verdict, what was seen)}) of lab/guest/attempts.c."""
-    r = boot(build, arch, tree, "attempts", timeout=900.0, silence=300.0)
+    r = boot(kernel(build, arch, tree), arch, "attempts")
     return r, ktap.parse(f"{build}/linux", r.output)
+
+
+def kselftest(build, arch, program, tree="series"):
+    """The same for a PROGRAM of tools/testing/selftests/mm, with its arguments."""
+    r = boot(kernel(build, arch, tree), arch, *f"kselftest-{program}".split(), **KSELFTEST)
+    return r, ktap.parse(f"{build}/linux", r.output)
+
+
+def failures(got):
+    return [f"{name}: {why}" for name, (verdict, why) in got.items() if verdict == "fail"]
 
 
 def of_program(path, program):
@@ -25,37 +69,34 @@ def of_program(path, program):
     return [text for name, _, text in (line.rpartition(": ") for line in path) if name == program]
 
 
-def test_builds(build, arch, cell):
+def test_builds(build, arch, record_property):
     """The kernel is there and has no compiler warning that base's has not."""
-    out = kernel(build, arch, "series")
-    text = {tree: "" for tree in ("base", "series")}
-    for tree in text:
-        path = f"{build}/out/{arch}-debug-{tree}/warnings.log"
-        if os.path.exists(path):
-            with open(path, encoding="utf-8", errors="replace") as f:
-                text[tree] = f.read()
-    assert not new_warnings(text["base"], text["series"])
-    with open(f"{out}/build.seconds", encoding="utf-8") as f:
-        cell(arch, "builds", f"ok {f.read().strip()} s")
+    out = kernel(build, arch)
+    assert os.path.exists(f"{out}/.complete"), f"see {build}/logs/kernel-{arch}-debug-series.log"
+
+    def say(tree):
+        log = f"{kernel(build, arch, 'series' if tree == 'linux' else 'base')}/warnings.log"
+        return text_of(log) if os.path.exists(log) else ""
+    assert_none(new_warnings(say))
+    record_property("seconds", float(text_of(f"{out}/build.seconds")))
 
 
-def test_boots(build, arch, cell):
+def test_boots(build, arch, record_property):
     """The guest ends well, and the kernel complains of nothing. A behaviour is judged by itself."""
-    r, got = attempts(build, arch, "series")
+    r, got = attempts(build, arch)
     assert r.verdict in ("ok", "failed"), f"{r.verdict}: {r.reason}; console: {r.console}"
-    assert not set(got) - set(ktap.lines_of("lab/expect/behaviours"))
-    assert (r.verdict == "ok") == all(verdict != "fail" for verdict, _ in got.values())
-    cell(arch, "boots", f"ok {r.seconds:.0f} s")
+    assert not set(got) - set(ktap.lines_of(f"{EXPECT}/behaviours"))
+    assert (r.verdict == "ok") == (not failures(got))
+    record_property("seconds", r.seconds)
 
 
-def test_behaviour(build, arch, behaviour, cell):
+def test_behaviour(build, arch, behaviour):
     """It passes, or is skipped where lab/expect/skips says so."""
-    verdict, why = attempts(build, arch, "series")[1].get(behaviour, ("fail", "no result"))
-    if behaviour in ktap.for_arch("lab/expect/skips", arch):
+    verdict, why = attempts(build, arch)[1].get(behaviour, ("fail", "no result"))
+    if behaviour in ktap.for_arch(f"{EXPECT}/skips", arch):
         assert verdict == "skip", f"{verdict}: {why}; take it out of lab/expect/skips"
         pytest.skip(why)
     assert verdict == "pass", f"{verdict}: {why}"
-    cell(arch, "behaviours", "1 passed")
 
 
 def test_behaviour_on_base(build, on_base, behaviour):
@@ -63,9 +104,9 @@ def test_behaviour_on_base(build, on_base, behaviour):
     r, got = attempts(build, on_base, "base")
     assert r.verdict in ("ok", "failed"), f"{r.verdict}: {r.reason}; console: {r.console}"
     verdict, why = got.get(behaviour, ("missing", ""))
-    if behaviour in ktap.lines_of("lab/expect/base-fails"):
+    if behaviour in ktap.lines_of(f"{EXPECT}/base-fails"):
         assert verdict == "fail", f"{verdict} ({why}): it proves nothing"
-    elif behaviour in ktap.lines_of("lab/expect/base-may-fail"):
+    elif behaviour in ktap.lines_of(f"{EXPECT}/base-may-fail"):
         assert verdict in ("pass", "fail")
     else:
         assert verdict == "pass", f"{verdict}: {why}"
@@ -76,58 +117,57 @@ def test_warns_of_mistake(build, arch, mistake):
     want = "handle_mm_fault"
     if mistake == "held":
         want = "lock held when returning to user space"
-        config = ktap.lines_of(f"{kernel(build, arch, 'series')}/.config")
+        config = ktap.lines_of(f"{kernel(build, arch)}/.config")
         if "CONFIG_LOCKDEP=y" not in config:
             pytest.skip(f"no lockdep in this kernel, see lab/config/{arch}.config")
         if "CONFIG_GENERIC_IRQ_ENTRY=y" not in config:
             pytest.skip("this architecture does not ask lockdep at the return to user mode")
-    r = boot(build, arch, "series", f"attempts bad-{mistake}")
+    r = boot(kernel(build, arch), arch, "attempts", f"bad-{mistake}")
     assert r.verdict == "splat" and want in r.reason, f"{r.verdict}: {r.reason}"
 
 
-def test_kunit(build, arch, cell):
+def test_kunit(build, arch, record_property):
     """The suites in the debug kernel ran at its boot, and skipped what is known."""
-    r, _ = attempts(build, arch, "series")
-    with open(r.console, encoding="utf-8", errors="replace") as f:
-        got = ktap.parse(f"{build}/linux", f.read())
-    assert not [f"{name}: {why}" for name, (verdict, why) in got.items() if verdict == "fail"]
-    missing = [s for s in ktap.lines_of("lab/expect/kunit-suites") if got.get(s, ("", ""))[0] != "pass"]
-    assert not missing
+    r, _ = attempts(build, arch)
+    got = ktap.parse(f"{build}/linux", text_of(r.console))
+    assert_none(failures(got))
+    assert not [suite for suite in ktap.lines_of(f"{EXPECT}/kunit-suites")
+                if got.get(suite, ("missing", ""))[0] != "pass"]
     cases = {name: verdict for name, (verdict, _) in got.items()
              if not any(other.startswith(name + ".") for other in got)}
     skipped = sorted(name.rpartition(".")[2] for name, verdict in cases.items() if verdict == "skip")
-    assert skipped == sorted(ktap.for_arch("lab/expect/kunit-skips", arch))
-    cell(arch, "KUnit", f"{len(cases) - len(skipped)} passed")
+    assert skipped == sorted(ktap.for_arch(f"{EXPECT}/kunit-skips", arch))
+    record_property("count", len(cases) - len(skipped))
+    record_property("skipped", len(skipped))
 
 
-def test_kselftest(build, arch, program, cell):
+def test_kselftest(build, arch, program, record_property):
     """A program of tools/testing/selftests/mm passes, and skips what is known."""
-    r = boot(build, arch, "series", f"kselftest-{program}", **KSELFTEST)
-    got = ktap.parse(f"{build}/linux", r.output)
-    failed = [f"{name}: {why}" for name, (verdict, why) in got.items() if verdict == "fail"]
-    assert r.verdict == "ok" and not failed, f"{r.verdict} {r.reason}, {failed}; see {r.console}"
-    assert re.search(r"^# Totals: pass:[1-9]\d* fail:0 ", r.output, re.M)
-    known = of_program(ktap.for_arch("lab/expect/kselftest-skips", arch), program)
+    r, got = kselftest(build, arch, program)
+    assert_none(failures(got))
+    assert r.verdict == "ok", f"{r.verdict}: {r.reason}; console: {r.console}"
+    known = of_program(ktap.for_arch(f"{EXPECT}/kselftest-skips", arch), program)
     skipped = [name for name, (verdict, _) in got.items() if verdict == "skip"]
-    new = [n for n in skipped if not any(fnmatch.fnmatchcase(n, k) for k in known)]
-    old = [k for k in known if not fnmatch.filter(skipped, k) or set(fnmatch.filter(got, k)) - set(skipped)]
-    assert not new, "skipped, but not in lab/expect/kselftest-skips"
-    assert not old, "in lab/expect/kselftest-skips, but not skipped"
-    cell(arch, "kselftest", f"{len(got) - len(skipped)} passed")
+    assert_none([f"{name}: skipped, but not in {EXPECT}/kselftest-skips" for name in skipped
+                 if not any(fnmatch.fnmatchcase(name, pattern) for pattern in known)])
+    assert_none([f"{pattern}: in {EXPECT}/kselftest-skips, but not skipped" for pattern in known
+                 if set(fnmatch.filter(got, pattern)) - set(skipped) or not fnmatch.filter(got, pattern)])
+    record_property("count", len(got) - len(skipped))
+    record_property("skipped", len(skipped))
 
 
 def test_kselftest_on_base(build, on_base, program):
     """Base fails what is new with the series, and nothing else."""
-    r = boot(build, on_base, "base", f"kselftest-{program}", **KSELFTEST)
-    got = ktap.parse(f"{build}/linux", r.output)
-    assert r.verdict in ("ok", "failed") and "\n# Totals: " in r.output, f"{r.verdict} {r.reason}"
-    must = of_program(ktap.for_arch("lab/expect/kselftest-base-fails", on_base), program)
-    may = of_program(ktap.lines_of("lab/expect/base-may-fail"), program)
-    assert not [pattern for pattern in must + may if not fnmatch.filter(got, pattern)], "match no test"
+    r, got = kselftest(build, on_base, program, "base")
+    assert r.verdict in ("ok", "failed"), f"{r.verdict}: {r.reason}; console: {r.console}"
+    must = of_program(ktap.for_arch(f"{EXPECT}/kselftest-base-fails", on_base), program)
+    may = of_program(ktap.lines_of(f"{EXPECT}/base-may-fail"), program)
+    assert not [pattern for pattern in must + may if not fnmatch.filter(got, pattern)]
     new = {name for name in got if any(fnmatch.fnmatchcase(name, pattern) for pattern in must)}
-    assert not [name for name in sorted(new - set(may)) if got[name][0] != "fail"], "prove nothing"
-    assert not [f"{name}: {got[name][1]}" for name in sorted(set(got) - new - set(may))
-                if got[name][0] == "fail"]
+    judged = {name: result for name, result in got.items() if name not in may}
+    assert_none([f"{name}: {verdict}, so it proves nothing" for name, (verdict, _) in judged.items()
+                 if name in new and verdict != "fail"])
+    assert_none(failures({name: result for name, result in judged.items() if name not in new}))
 
 
 @pytest.mark.parametrize("program, want, options", [
@@ -146,7 +186,7 @@ def test_kselftest_on_base(build, on_base, program):
 def test_verdict(build, pytestconfig, program, want, options):
     """Each way in which a guest can end is told from the others."""
     arch = pytestconfig.getoption("--arch").split()[0]
-    out = kernel(build, arch, "series")
+    out = kernel(build, arch)
     r = guest.run(out, arch, [program], log=f"{out}/verdict-{program}",
                   **{"timeout": 90.0, "silence": 60.0, **options})
     assert r.verdict == want, r.reason
@@ -164,10 +204,3 @@ def test_verdict(build, pytestconfig, program, want, options):
 def test_parser(build, text, bad):
     """Nothing but the whole of the results is a pass."""
     assert bad == any(verdict == "fail" for verdict, _ in ktap.parse(f"{build}/linux", text).values())
-
-
-def test_lint(build, arch):
-    """W=1 and sparse find nothing new in what the series touches."""
-    series = sources(build, arch, "series")
-    if series:	# without a warning there is nothing to compare
-        assert not new_warnings(sources(build, arch, "base"), series)

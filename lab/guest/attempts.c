@@ -405,22 +405,24 @@ static void judge(const struct behaviour *c)
 {
 	struct beside b = { .at_first = c->writer == AT_FIRST || c->writer == ELSEWHERE };
 	struct outcome o;
-	bool ok = false;
+	bool ok;
 
 	if (c->writer != NONE)
 		b.func = c->writer == ELSEWHERE ? hold_mmap_lock : write_lock_it;
 	/* Whoever else takes mmap_lock, for vvar say, ends VFR_HOLD: then once more. */
-	for (int tries = 0; tries < (b.func ? 3 : 1) && !ok; tries++) {
+	for (int tries = 0; tries < 3; tries++) {
 		o = fault_beside(c->answers, b);
 		ok = !strcmp(o.attempts, c->attempts);
-		ok &= o.maj == (c->end == MAJOR) && o.min == (c->end == MINOR);
-		if (c->end == ERROR)
-			ok &= o.sig == SIGBUS && o.code == BUS_ADRERR && o.reads == o.nr;
-		else
-			ok &= !o.sig && o.byte == 'V';
 		/* The whole point: another VMA's writer is not waited for. */
 		ok &= c->writer != ELSEWHERE || o.held;
+		if (ok || !b.func)
+			break;
 	}
+	ok &= o.maj == (c->end == MAJOR) && o.min == (c->end == MINOR);
+	if (c->end == ERROR)
+		ok &= o.sig == SIGBUS && o.code == BUS_ADRERR && o.reads == o.nr;
+	else
+		ok &= !o.sig && o.byte == 'V';
 	result(ok, c->name, "%s, %s, %lu reads, maj %ld min %ld%s", o.attempts, what_came(&o),
 	       o.reads, o.maj, o.min, o.held ? ", the writer still has the lock" : "");
 }
@@ -545,15 +547,15 @@ static void every_sequence(void)
 	unsigned int nr = 0, bad_count = 0, bad_attempts = 0;
 	int fd = vfr_open("p", 0);
 
-	for (unsigned int waits = 0; waits <= MAX_WAITS; waits++) {
-		for (unsigned int k = 0; k < 2U << 2 * waits; k++) {
+	for (unsigned int last = 0; last <= MAX_WAITS; last++) {
+		for (unsigned int k = 0; k < 2U << 2 * last; k++) {
 			char answers[VFR_STEPS + 1] = "";
 			struct outcome o;
 			bool major;
 
-			for (unsigned int i = 0; i < waits; i++)
+			for (unsigned int i = 0; i < last; i++)
 				answers[i] = "wrhH"[k >> (2 * i + 1) & 3];
-			answers[waits] = "pP"[k & 1];
+			answers[last] = "pP"[k & 1];
 			vfr_set(fd, answers, 0);
 			o = touch_vfr(fd, vfr_map(fd), false);
 			nr++;
@@ -786,7 +788,7 @@ static void *touch(void *arg)
 }
 
 /* Woken without a page until so many waits are over, then given one. */
-static void uffd_waits(int waits)
+static void uffd_waits(int nr)
 {
 	struct toucher t = { .addr = map_memory(page_size) };
 	char *page = map_memory(page_size), name[64];
@@ -798,20 +800,20 @@ static void uffd_waits(int waits)
 	*page = 7;
 	range = uffd_register(fd, t.addr, page_size, UFFDIO_REGISTER_MODE_MISSING);
 	t.thread = start_thread(touch, &t);
-	for (int i = 1; i <= waits; i++) {
+	for (int i = 1; i <= nr; i++) {
 		uffd_await(fd);
 		/* Let it go to sleep. */
 		msleep(20);
-		if (i < waits && ioctl(fd, UFFDIO_WAKE, &range))
+		if (i < nr && ioctl(fd, UFFDIO_WAKE, &range))
 			die("UFFDIO_WAKE");
 	}
 	if (ioctl(fd, UFFDIO_COPY, &copy))
 		die("UFFDIO_COPY");
 	pthread_join(t.thread, NULL);
 	retries = vmstat("vma_lock_retry") - retries;
-	snprintf(name, sizeof(name), "B9 userfaultfd, %d wait%s", waits, waits > 1 ? "s" : "");
-	result(t.maj == (waits > 1) && t.min == (waits == 1) && *t.addr == 7 &&
-	       retries == (waits < BOUND ? waits : BOUND), name,
+	snprintf(name, sizeof(name), "B9 userfaultfd, %d wait%s", nr, nr > 1 ? "s" : "");
+	result(t.maj == (nr > 1) && t.min == (nr == 1) && *t.addr == 7 &&
+	       retries == (nr < BOUND ? nr : BOUND), name,
 	       "maj %ld min %ld, %ld retries under the VMA lock", t.maj, t.min, retries);
 	munmap(t.addr, page_size);
 	munmap(page, page_size);
@@ -1062,8 +1064,8 @@ int main(int argc, char **argv)
 	changed_while_waiting();
 	count_retries();
 	signals();
-	for (int waits = 1; waits <= 4; waits++)
-		uffd_waits(waits);
+	for (int nr = 1; nr <= 4; nr++)
+		uffd_waits(nr);
 	b11();
 	for (size_t i = 0; i < 2 * ARRAY_SIZE(b12_modes); i++)
 		b12(&b12_modes[i / 2], i % 2);
