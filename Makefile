@@ -35,9 +35,10 @@ help:
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
 	@echo 'Architectures: $(ARCHS). Variables: see the top of the Makefile.'
 
+# A guest that failed is told in the table, and the step fails.
+CHOICE = $(if $(W),--workloads '$(W)') $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(TIME),--time $(TIME))
 run: kernel-x86_64-perf-base kernel-x86_64-perf-series ## build base and series, boot both in turns, show what differs
-	$(STEP) $(IN) lab/figures.py $(B) run
-	@cat $(B)/results/run.txt
+	$(STEP) $(IN) lab/figures.py $(B) run $(CHOICE); status=$$?; cat $(B)/results/run.txt; exit $$status
 
 # The series on every architecture, the base on one: it shows what the tests prove.
 TESTED = $(if $(filter x86_64,$(ARCH)),kernel-x86_64-debug-base) $(ARCH:%=kernel-%-debug-series)
@@ -52,9 +53,8 @@ ALTERNATIVES = $(patsubst alternatives/%.patch,%,$(wildcard alternatives/*.patch
 KERNELS ?= base series $(ALTERNATIVES)
 figures: $(patsubst %,kernel-x86_64-perf-%,$(filter base series,$(KERNELS))) \
 	$(patsubst %,alternative-%,$(filter $(ALTERNATIVES),$(KERNELS))) ## all workloads on all kernels (hours; goes on where it was)
-	$(STEP) $(IN) lab/figures.py $(B) figures --kernels '$(KERNELS)' $(if $(W),--workloads '$(W)') \
-		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(TIME),--time $(TIME))
-	@cat $(B)/results/figures.txt
+	$(STEP) $(IN) lab/figures.py $(B) figures --kernels '$(KERNELS)' $(CHOICE); \
+		status=$$?; cat $(B)/results/figures.txt; exit $$status
 
 series: ## regenerate patches/, fixes/ and the view from the commits in the tree
 	$(STEP) $(IN) lab/series.sh $(B)
@@ -90,6 +90,6 @@ kernel-%: tree
 	$(STEP) $(IN) lab/build.sh $(B) $(subst -, ,$*) $(if $(filter test,$(MAKECMDGOALS)),|| [ $$? != 130 ])
 
 alternative-%: tree
-	$(STEP) $(IN) lab/alternative.sh $(B) $*
+	$(STEP) lab/alternative.sh $(B) $*
 
 .PHONY: help run test boot figures series tree mutants bisect more clean setup

@@ -19,7 +19,7 @@ if (STATS_max > 20 * STATS_min) {
 }
 set title "{/:Bold " . headline . "}"
 set xlabel note textcolor rgb "#606060" offset 0,-2
-set bmargin 6
+set bmargin 7
 set style fill solid
 set boxwidth width * 0.94
 set border 1

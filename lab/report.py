@@ -36,9 +36,9 @@ def judge(better, low, high, rounds):
         low, high = 1 / max(high, 1e-9), 1 / max(low, 1e-9)
     if high < 1:
         return "better"
-    if low > 1:
-        return "worse"
-    return "no worse" if high <= 1.05 else "unclear"
+    if high <= 1.05:
+        return "no worse"
+    return "worse" if low > 1 else "unclear"
 
 
 def fact(base, values, better):
