@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Does docs/retry.md know all of a kernel tree that concerns fault retries?
 
-    audit.py TREE [TABLE]
+    audit.py TREE
 
 Fails when TREE, the source of a base kernel, has
 
@@ -104,15 +104,18 @@ def table(path):
     return rows
 
 
-def check(tree, path="docs/retry.md"):
+TABLE = "docs/retry.md"
+
+
+def check(tree):
     """A list of what is wrong, one line each."""
-    rows = table(path)
+    rows = table(TABLE)
     known, names = set(rows), {function for _, function in rows}
     wrong = [f"{f}:{n}: twice in the table" for (f, n), k in collections.Counter(rows).items() if k > 1]
     users, handlers = concerned(tree)
-    wrong += [f"{f}:{n}: takes part in fault retries, but has no row in {path}"
+    wrong += [f"{f}:{n}: takes part in fault retries, but has no row in {TABLE}"
               for f, n in sorted(users - known)]
-    wrong += [f"{h} ({', '.join(sorted(f))}): called under the VMA lock, but has no row in {path}"
+    wrong += [f"{h} ({', '.join(sorted(f))}): called under the VMA lock, but has no row in {TABLE}"
               for h, f in sorted(handlers.items()) if h not in names]
     for file, name in sorted(known):
         try:
@@ -121,14 +124,14 @@ def check(tree, path="docs/retry.md"):
         except OSError:
             there = None
         if not there:
-            wrong.append(f"{file}:{name}: has a row in {path}, but is gone")
+            wrong.append(f"{file}:{name}: has a row in {TABLE}, but is gone")
     return wrong
 
 
 def main():
-    if len(sys.argv) not in (2, 3) or not os.path.isdir(sys.argv[1]):
+    if len(sys.argv) != 2 or not os.path.isdir(sys.argv[1]):
         sys.exit(__doc__)
-    wrong = check(*sys.argv[1:])
+    wrong = check(sys.argv[1])
     print("\n".join(wrong) if wrong else "every part of a fault retry is in the table")
     sys.exit(1 if wrong else 0)
 

@@ -223,12 +223,17 @@ def test_model(build):
     assert any(line.startswith("ok mutant ") for line in said)
 
 
-def test_audit(build):
+def test_audit(build, pinned):
+    """Every part of a fault retry in the base has a row in docs/retry.md."""
+    if not pinned:
+        pytest.skip("another base: the rows are those of base.mk's")
     assert_none(audit.check(f"{build}/base"))
 
 
-def test_audit_can_fail(build, tmp_path):
+def test_audit_can_fail(build, pinned, tmp_path):
     """A new producer, a new handler and a function that is gone are all found."""
+    if not pinned:
+        pytest.skip("another base: the rows are those of base.mk's")
     for file in {file for file, _ in audit.table(audit.TABLE)} - {"mm/hmm.c"}:
         os.makedirs((tmp_path / file).parent, exist_ok=True)
         shutil.copy(f"{build}/base/{file}", tmp_path / file)
