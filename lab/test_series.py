@@ -123,7 +123,8 @@ def warnings(text):
     found = collections.Counter()
     for line in text.splitlines():
         if re.search(r"\b(warning|error):", line, re.I):
-            line = re.sub(r"^(?:\.\./)*(?:/vfr/)?(?:build/[^/]+/)?(?:out/[^/]+/|linux/|base/)?", "", line.strip())
+            line = re.sub(r"/vfr/build/[^/]+/(?:out/[^/]+|linux|base)/", "", line.strip())
+            line = re.sub(r"^(?:\.\./)*(?:linux|base)/", "", line)
             found[re.sub(r":\d+(:\d+)?(?=[: ])", "", line)] += 1
     return found
 

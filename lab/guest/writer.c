@@ -83,18 +83,25 @@ static const struct workload {
 	unsigned int reads;		/* a second that the process may make, if limited */
 	bool evict;			/* what has been read and not been mapped yet gets lost */
 } workloads[] = {
+	/* mmap and munmap: elsewhere; next to the region, so that they merge */
 	{ "e1", &cold, map_op, 1000, .seconds = 3 },
 	{ "e1m", &cold, merge_op, 1000, .seconds = 3 },
+	/* elsewhere, CPUs are busy: faults are SCHED_IDLE; have cpu.weight 1; lose their pages */
 	{ "e1i", &cold, map_op, 1000, .seconds = 6, .priority = IDLE },
 	{ "e1w", &cold, map_op, 1000, .seconds = 6, .priority = WEIGHT },
 	{ "e1l", &cold, map_op, 1000, .seconds = 6, .priority = IDLE, .evict = true },
+	/* mprotect of a part of the region; pages get lost; it is swapped-out memory */
 	{ "e2", &cold, protect_op, 1000, .seconds = 3 },
 	{ "e2l", &limited, protect_op, 1000, .seconds = 3, .limit_kb = 3072, .evict = true },
 	{ "e2s", &swapped, protect_op, 1000, .seconds = 3 },
+	/* fork of a region of 300 VMAs; pages get lost */
 	{ "e3", &many, fork_op, 20000, .seconds = 3 },
 	{ "e3r", &warm_many, fork_op, 20000, .seconds = 3, .limit_kb = 4096, .evict = true },
+	/* mmap, touch and munmap, faults are throttled by io.max */
 	{ "e6", &cold, touch_op, 1000, .seconds = 3, .reads = 400 },
+	/* e1i, but the faults are served by userfaultfd */
 	{ "e7", &served, map_op, 1000, .seconds = 6, .priority = IDLE },
+	/* Beside stores that dirty throttling keeps waiting: mprotect, mmap, fork, cmdline */
 	{ "e8", &dirty, protect_op, 50000, .seconds = 9 },
 	{ "e8m", &dirty, map_op, 50000, .seconds = 9 },
 	{ "e8f", &dirty, fork_op, 50000, .seconds = 9 },
@@ -322,8 +329,8 @@ static void end_faults(pthread_t *threads)
 }
 
 /*
- * The process that faults in our place. It has the region from us, but for a userfaultfd,
- * which does not outlive a fork.
+ * The process that faults in our place. It has the region from us; a userfaultfd does not
+ * outlive a fork.
  */
 static void fault_apart(void)
 {
@@ -346,7 +353,7 @@ static void fault_apart(void)
 	_exit(0);
 }
 
-/* ---- one operation of the writer; it touches nothing it maps, but for touch_op() ---- */
+/* ---- one operation of the writer; only touch_op() touches what it maps ---- */
 
 static char *map_page(void)
 {
