@@ -153,6 +153,15 @@ def test_fewer_commits_never_replace_the_patches(house):
     assert house.folders() == before
 
 
+def test_clean_is_refused(house):
+    """While the tree has an edit or a commit that is nowhere else."""
+    assert house.run("tree", "build/k", "--saved") == (0, "")
+    house.write(f"{house.linux}/other", "not committed\n")
+    assert house.run("tree", "build/k", "--saved")[0]
+    house.git("commit", "-q", "-a", "-m", "mine")
+    assert house.run("tree", "build/k", "--saved")[0]
+
+
 def test_work_survives(house):
     house.commit("other", 30, "mine")
     house.write(f"{house.linux}/other", "not committed\n")

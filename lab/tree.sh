@@ -56,7 +56,7 @@ by_hand() {
 if [ "${2:-}" = --saved ]; then
 	[ -d "$state" ] || exit 0
 	read -r id commit 2> /dev/null < "$state/vfr-patches" || commit=$($git rev-parse base)
-	if changed || [ -e "$state/vfr-step" ] && by_hand || [ "$commit" != "$($git rev-parse series)" ]; then
+	if changed || [ "$commit" != "$($git rev-parse series)" ] || { [ -e "$state/vfr-step" ] && by_hand; }; then
 		die "$linux has commits or changes that are not in patches/: make series first (or rm -rf $build)"
 	fi
 	exit 0
