@@ -610,6 +610,8 @@ int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[argc - 1] : "";
 	bool floor = argc > 2 && !strcmp(argv[1], "floor");
+	int status = 0;
+	pid_t pid;
 
 	for (size_t i = 0; i < ARRAY_SIZE(workloads); i++)
 		if (!strcmp(name, workloads[i].name))
@@ -630,6 +632,16 @@ int main(int argc, char **argv)
 		make_null_disk("slow", SLOW_MB, DELAY_MS, false);
 		put("/sys/block/slow/queue/read_ahead_kb", "0");
 	}
-	run(floor);
+	/*
+	 * In a process that has done nothing yet: in this one, which has been busy, the faults
+	 * of e7 under priority inversion were a third less, and it was not found out why.
+	 */
+	pid = fork_process();
+	if (!pid) {
+		run(floor);
+		exit(0);
+	}
+	if (waitpid(pid, &status, 0) != pid || status)
+		die("the measurement ended with status %x", status);
 	return 0;
 }
