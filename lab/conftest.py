@@ -100,7 +100,7 @@ def pytest_report_teststatus():
 def pytest_runtest_logreport(report):
     if os.environ.get("PYTEST_XDIST_WORKER") or (report.passed and report.when != "call"):
         return
-    name = re.sub(r"^.*?::|@\w+$", "", report.nodeid)
+    name = re.sub(r"^.*?::|@[\w-]+$", "", report.nodeid)
     mark = {"passed": "ok     ", "failed": "FAILED ", "skipped": "skipped"}[report.outcome]
     line = f"{mark} {name}" + (f" ({report.duration:.0f} s)" if report.duration >= 1 else "")
     if not report.passed:
@@ -130,7 +130,7 @@ def pytest_sessionfinish(session):
     if not hasattr(config, "workerinput") and not config.option.collectonly:
         count = counts(config)
         session.exitstatus = session.exitstatus or int(not count["passed"] or bool(count["failed"]))
-        config.failed = max(len(count["failed"]), bool(session.exitstatus))
+        config.failed = max(len(count["failed"]), int(bool(session.exitstatus)))
 
 
 def pytest_unconfigure(config):
