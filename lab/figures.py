@@ -79,7 +79,7 @@ def job_of(args, kernels, code, name, number):
     program = work.program.split()[0]
     # The programs make their disks.
     settings = {**args.clock, "memory": MEMORY[program], "cpus": work.cpus,
-                "append": f"null_blk.nr_devices=0 {kernel.append}".strip()}
+                "append": f"null_blk.nr_devices=0 {kernel.append} {work.append}".strip()}
     key = repr((identity(kernel.out, program), work.program, settings))
     key = hashlib.sha256(key.encode()).hexdigest()[:12]
     path = f"{args.build}/samples/{code}/{name}-{key}-{number}"
@@ -88,7 +88,7 @@ def job_of(args, kernels, code, name, number):
 
 def in_turns(names, number):
     """NAMES, begun by another one in each round NUMBER."""
-    first = number % len(names)
+    first = number % max(len(names), 1)
     return names[first:] + names[:first]
 
 
@@ -213,7 +213,7 @@ def main():
 
     jobs = [job_of(args, kernels, code, name, number)
             for number in range(1, args.rounds + 1) for code in args.workloads
-            for name in in_turns(list(kernels), number)]
+            for name in in_turns(report.columns(code, kernels), number)]
     todo = [job for job in jobs if not kept(job)]
     print(f"@ {len(jobs)} boots, {len(jobs) - len(todo)} kept from before", flush=True)
     failed = measure(todo, args.jobs)

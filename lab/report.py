@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import textwrap
 
-from workloads import BARS, PICTURE, TOLD, WORKLOADS
+from workloads import BARS, N, PICTURE, TOLD, WORKLOADS
 
 # A row on one kernel: median, least and most of the rounds; the ratio of its median to
 # base's with a 95 % interval from low to high; a verdict on the interval.
@@ -56,8 +56,15 @@ def fact(base, values, better):
 
 def facts_of(samples):
     """{(code, row, kernel): Fact} of {(code, row, kernel): [number of a round, ...]}."""
-    return {(code, row, kernel): fact(samples.get((code, row, "base")), values, row.better)
+    return {(code, row, kernel): fact(samples.get((code, row, columns(code, ["base", *N])[0])),
+                                      values, row.better)
             for (code, row, kernel), values in samples.items()}
+
+
+def columns(code, kernels):
+    """Those of KERNELS that the workload CODE is measured on, the one to compare with first."""
+    own = WORKLOADS[code].kernels
+    return [name for name in kernels if (name in own if own else name != N[0])]
 
 
 def short(value):
@@ -103,17 +110,19 @@ def in_words(facts):
 def table(facts, codes, kernels, brief):
     """The lines of the table; brief: the first rows of each workload alone."""
     lines = []
-    head = " " * 38 + "".join(f"{kernel:>11}" for kernel in kernels)
     for code in codes:
+        names = columns(code, kernels)
+        ours = "series" if "series" in names else N[2]
+        head = " " * 38 + "".join(f"{kernel:>11}" for kernel in names)
         lines.append("")
         if code == codes[0] or not brief:
-            lines.append(f"{head}   series/base [95 % interval]")
+            lines.append(f"{head}   {ours}/{names[0]} [95 % interval]" if names else head)
         lines.append(f"{WORKLOADS[code].words} ({code.upper()})")
         for row in WORKLOADS[code].rows[:TOLD if brief else None]:
-            here = [facts.get((code, row, kernel)) for kernel in kernels]
+            here = [facts.get((code, row, kernel)) for kernel in names]
             line = f"  {row.words:<36}"
             line += "".join(f"{short(one.median) if one else 'no sample':>11}" for one in here)
-            one = facts.get((code, row, "series"))
+            one = facts.get((code, row, ours))
             if one:
                 line += f"   {one.ratio:.3g} [{one.low:.3g}, {one.high:.3g}] {one.verdict}"
             lines.append(line.rstrip())

@@ -144,6 +144,14 @@ static inline void sample_counters(const char *path, const char * const *names, 
 	}
 }
 
+/* What all programs need; lru_gen=y of the kernel's command line comes as a variable. */
+static inline void set_up_guest(void)
+{
+	wait_for_clock();
+	if (getenv("lru_gen"))
+		put("/sys/kernel/mm/lru_gen/enabled", "%s", getenv("lru_gen"));
+}
+
 static inline void mount_cgroups(void)
 {
 	if (mount("cgroup2", CGROUPS, "cgroup2", 0, NULL) && errno != EBUSY)
@@ -168,8 +176,8 @@ static inline void set_disk(const char *name, const char *what, unsigned long va
 	put(path, "%lu", value);
 }
 
-/* A disk /dev/NAME that takes delay_ms a request; keeps: what is written, in memory. */
-static inline void make_null_disk(const char *name, unsigned long mb, unsigned int delay_ms,
+/* A disk /dev/NAME that takes delay_us a request; keeps: what is written, in memory. */
+static inline void make_null_disk(const char *name, unsigned long mb, unsigned int delay_us,
 				  bool keeps)
 {
 	char dir[96];
@@ -183,13 +191,13 @@ static inline void make_null_disk(const char *name, unsigned long mb, unsigned i
 	set_disk(name, "memory_backed", keeps);
 	set_disk(name, "irqmode", 2);
 	set_disk(name, "hw_queue_depth", 256);
-	set_disk(name, "completion_nsec", delay_ms * 1000000UL);
+	set_disk(name, "completion_nsec", delay_us * 1000UL);
 	set_disk(name, "power", 1);
 }
 
 static inline void make_disk(const char *name, unsigned int mb, unsigned int delay_ms)
 {
-	make_null_disk(name, mb, delay_ms, true);
+	make_null_disk(name, mb, delay_ms * 1000, true);
 }
 
 /* A disk /dev/data with /fs.blocks, an empty ext2 file system, mounted as ext4 on /tmp/data. */
@@ -230,11 +238,14 @@ static inline void swap_on(const char *path, unsigned int mb, int flags)
 		die("swap on %s", path);
 }
 
-/* 256 MiB of swap on a disk of its own, without readahead. */
+/* 256 MiB of swap on a disk of its own, or in memory (0 ms); without readahead. */
 static inline void make_swap(unsigned int delay_ms)
 {
-	make_disk("swap", 256, delay_ms);
-	swap_on("/dev/swap", 256, 0);
+	if (delay_ms)
+		make_disk("swap", 256, delay_ms);
+	else
+		put("/sys/block/zram0/disksize", "256M");
+	swap_on(delay_ms ? "/dev/swap" : "/dev/zram0", 256, 0);
 	put("/proc/sys/vm/page-cluster", "0");
 }
 

@@ -16,7 +16,7 @@
 
 #define NR_FILES	48
 #define FILE_SIZE	(16UL << 20)	/* what a thread reads of files */
-#define FILE_LIMIT	(64UL << 20)	/* of memory, for all of them */
+#define FILE_LIMIT	(64UL << 20)	/* of memory, for NR_FILES of them */
 #define ANON_SIZE	(100UL << 20)	/* what all threads read of swap */
 #define NEW_SIZE	(16UL << 20)	/* what a thread maps, touches and unmaps */
 
@@ -42,19 +42,29 @@ static const struct workload {
 	const char *rate;		/* what is printed: how often a second... */
 	size_t unit;			/* ...so many bytes, or one page, are touched */
 } workloads[] = {
-#define READ_FILES	.setup = map_files, .func = read_pages, .threads = NR_FILES,	\
+#define READ(nr)	.setup = map_files, .func = read_pages, .threads = nr,	\
 			.rate = "rounds_s", .unit = FILE_SIZE
-	/* 16 MiB each, over and over: 1 ms a read; 10 ms; no readahead; at random */
-	{ "e4", READ_FILES, .seconds = 1.5, .delay_ms = 1 },
-	{ "e4s", READ_FILES, .seconds = 1.5, .delay_ms = 10 },
-	{ "e4r", READ_FILES, .seconds = 1.5, .delay_ms = 1, .no_readahead = true },
-	{ "er", READ_FILES, .seconds = 3, .delay_ms = 1, .random = true },
+	/* 16 MiB each, over and over: 1 ms a read; 10 ms; no readahead */
+	{ "e4", READ(NR_FILES), .seconds = 1.5, .delay_ms = 1 },
+	{ "e4s", READ(NR_FILES), .seconds = 1.5, .delay_ms = 10 },
+	{ "e4r", READ(NR_FILES), .seconds = 1.5, .delay_ms = 1, .no_readahead = true },
+	/* With fewer threads; and at random */
+	{ "es1", READ(1), .seconds = 3, .delay_ms = 1 },
+	{ "es16", READ(16), .seconds = 3, .delay_ms = 1 },
+	{ "er1", READ(1), .seconds = 3, .delay_ms = 1, .random = true },
+	{ "er16", READ(16), .seconds = 3, .delay_ms = 1, .random = true },
+	{ "er", READ(NR_FILES), .seconds = 3, .delay_ms = 1, .random = true },
 	/*
 	 * At random: threads that all read one page after the other meet sooner or later, wait
 	 * for each page together from then on, and the rate is that of this accident.
 	 */
 	{ "e5", map_swapped, read_pages, .threads = 4, .settle_ms = 1000, .seconds = 1.5,
 	  .delay_ms = 1, .random = true, .rate = "passes_s", .unit = ANON_SIZE },
+	/* In order; and from zram, whose pages come at once */
+	{ "e5s", map_swapped, read_pages, .threads = 4, .settle_ms = 1000, .seconds = 3,
+	  .delay_ms = 1, .rate = "passes_s", .unit = ANON_SIZE },
+	{ "e5z", map_swapped, read_pages, .threads = 4, .settle_ms = 1000, .seconds = 1.5,
+	  .rate = "passes_s", .unit = ANON_SIZE },
 	/* The first round of pages of a shared file is another one. */
 #define NEW_PAGES	.func = touch_new_pages, .threads = 1, .most = 2, .settle_ms = 300,	\
 			.seconds = 2, .rate = "faults_s"
@@ -120,12 +130,14 @@ static void map_files(void)
 	int fds[NR_FILES];
 
 	make_fs(work->delay_ms);
-	for (int i = 0; i < NR_FILES; i++)
+	for (int i = 0; i < work->threads; i++)
 		fds[i] = make_file(i);
 	put("/proc/sys/vm/drop_caches", "3");
 	enter_cgroup();
-	put(CGROUPS "run/memory.max", "%lu", FILE_LIMIT);
-	for (int i = 0; i < NR_FILES; i++) {
+	/* Less than 4 MiB are not enough for the program. */
+	put(CGROUPS "run/memory.max", "%lu",
+	    work->threads == 1 ? 4UL << 20 : FILE_LIMIT * work->threads / NR_FILES);
+	for (int i = 0; i < work->threads; i++) {
 		char *map = mmap(NULL, FILE_SIZE, PROT_READ, MAP_SHARED, fds[i], 0);
 
 		if (map == MAP_FAILED)
@@ -266,7 +278,7 @@ int main(int argc, char **argv)
 		printf("throughput WORKLOAD; no workload '%s'\n", name);
 		return 2;
 	}
-	wait_for_clock();
+	set_up_guest();
 	page_size = sysconf(_SC_PAGESIZE);
 	mount_cgroups();
 	if (work->setup)

@@ -2,7 +2,7 @@
 /*
  * writer - what page-fault I/O does to a thread that changes the address space
  *
- * 32 threads fault on cold pages of a slow disk; another one of their process, the writer,
+ * Some 32 threads fault on cold pages of a slow disk; another one of their process, the writer,
  * changes the address space once a millisecond or so. Runs one workload of the table below in
  * a guest, and prints one line "R key=value ...". All times are of an emulated machine: they
  * show waiting, not the speed of a CPU.
@@ -30,13 +30,15 @@
 
 #define SLOW_MB		(256UL << 10)	/* of the slow disk, which keeps nothing */
 #define DELAY_MS	20		/* of all disks, and of userfaultfd */
-#define NR_THREADS	32		/* that fault */
+#define NR_THREADS	32		/* that fault, if the workload has no number */
+#define MOST_THREADS	300
 #define EVICT_US	500		/* between two rounds of an evictor */
 #define WARM_UP_US	200000		/* of faults, before the writer begins */
 #define STALL_NS	10000000	/* a wait that counts as a stall */
-#define MAX_TIMES	8192		/* that are kept, of a thread */
+#define MAX_TIMES	8192		/* of a thread that are kept; all are counted */
 /* The first and last pages of the region, on which nothing faults, belong to the writer. */
 #define OWN_PAGES	64
+#define CHUNK_PAGES	16		/* that refresh() drops and touches again */
 
 static void map_disk(void);
 static void map_swapped(void);
@@ -54,6 +56,7 @@ static const struct region {
   limited = { map_disk, .size = 256UL << 20 },	/* so that its page tables are small */
   many = { map_disk, .size = 4UL << 30, .nr_vmas = 300 },
   warm_many = { map_disk, .size = 16UL << 20, .nr_vmas = 300 },
+  phone = { map_disk, .size = 128UL << 20, .nr_vmas = 8000 },
   swapped = { map_swapped, .size = 96UL << 20, .once = true },
   served = { map_uffd, .size = 96UL << 20, .once = true },
   dirty = { map_hole, .size = 800UL << 20, .once = true, .store = true };
@@ -82,6 +85,9 @@ static const struct workload {
 	unsigned int limit_kb;		/* page cache that the faults may use, if limited */
 	unsigned int reads;		/* a second that the process may make, if limited */
 	bool evict;			/* what has been read and not been mapped yet gets lost */
+	bool bystander;			/* at nice -20; the writer is not */
+	unsigned int threads;		/* that fault */
+	unsigned int delay_us;		/* of the disk, if not DELAY_MS */
 } workloads[] = {
 	/* mmap and munmap: elsewhere; next to the region, so that they merge */
 	{ "e1", &cold, map_op, 1000, .seconds = 3 },
@@ -97,6 +103,16 @@ static const struct workload {
 	/* fork of a region of 300 VMAs; pages get lost */
 	{ "e3", &many, fork_op, 20000, .seconds = 3 },
 	{ "e3r", &warm_many, fork_op, 20000, .seconds = 3, .limit_kb = 4096, .evict = true },
+	/* mprotect, fork; faults are SCHED_IDLE, and a bystander maps and unmaps elsewhere */
+	{ "e2i", &cold, protect_op, 1000, .seconds = 6, .priority = IDLE, .bystander = true },
+	{ "e3i", &many, fork_op, 20000, .seconds = 6, .priority = IDLE, .bystander = true },
+	/* fork of a phone's program: 8,000 VMAs, 300 threads, pages get lost; and io.max */
+	{ "e3x", &phone, fork_op, 100000, .seconds = 6, .limit_kb = 32768, .evict = true,
+	  .bystander = true, .threads = 300 },
+	{ "e3xl", &phone, fork_op, 100000, .seconds = 6, .limit_kb = 32768, .evict = true,
+	  .bystander = true, .threads = 300, .reads = 4000 },
+	/* no writer: all threads call madvise() and mincore() on what they touch; CPUs are busy */
+	{ "e9", &cold, NULL, .seconds = 3, .priority = SAME, .delay_us = 50 },
 	/* mmap, touch and munmap, faults are throttled by io.max */
 	{ "e6", &cold, touch_op, 1000, .seconds = 3, .reads = 400 },
 	/* e1i, but the faults are served by userfaultfd */
@@ -117,7 +133,8 @@ struct times {
 static struct shared {
 	struct gate gate;
 	atomic_bool burn;
-	struct times faults[NR_THREADS], ops;
+	/* ops: of the writer; without one, of each thread */
+	struct times faults[MOST_THREADS], ops, own_ops[NR_THREADS], bystander;
 } *shared;
 
 static const struct workload *work;
@@ -125,13 +142,15 @@ static long page_size;
 static char *faulted;		/* the region */
 static int disk;
 static pid_t faulting;		/* the process */
+static int nr_threads;
 static pid_t helpers[128];
 static int nr_helpers;
 
 static void add_time(struct times *times, uint64_t since)
 {
 	if (times->nr < MAX_TIMES)
-		times->ns[times->nr++] = now_ns() - since;
+		times->ns[times->nr] = now_ns() - since;
+	times->nr++;
 }
 
 static pid_t fork_process(void)
@@ -299,7 +318,7 @@ static void *fault_thread(void *arg)
 	if (work->priority == WEIGHT)
 		put(CGROUPS "low/cgroup.threads", "%ld", syscall(SYS_gettid));
 	wait_for_go(&shared->gate);
-	for (; !atomic_load(&shared->gate.stop); next += NR_THREADS) {
+	for (; !atomic_load(&shared->gate.stop); next += nr_threads) {
 		size_t i = work->region->once ? (size_t)next : random_below(&seed, pages);
 		volatile char *page = faulted + (OWN_PAGES + i) * page_size;
 		uint64_t since = now_ns();
@@ -315,16 +334,46 @@ static void *fault_thread(void *arg)
 	return NULL;
 }
 
+/* Drops pages of a part of the region that is its own, looks for them, touches them again. */
+static void *refresh(void *arg)
+{
+	size_t part = work->region->size / page_size / nr_threads;
+	size_t size = CHUNK_PAGES * page_size;
+	long number = (long)arg;
+	uint64_t seed = 1000 + number, since;
+	unsigned char vec[CHUNK_PAGES];
+
+	touch_stack();
+	wait_for_go(&shared->gate);
+	while (!atomic_load(&shared->gate.stop)) {
+		size_t at = number * part + random_below(&seed, part / CHUNK_PAGES) * CHUNK_PAGES;
+		char *chunk = faulted + at * page_size;
+
+		since = now_ns();
+		if (madvise(chunk, size, MADV_DONTNEED))
+			die("MADV_DONTNEED");
+		add_time(&shared->own_ops[number], since);
+		if (mincore(chunk, size, vec))
+			die("mincore");
+		for (size_t i = 0; i < size; i += page_size) {
+			since = now_ns();
+			(void)*(volatile char *)(chunk + i);
+			add_time(&shared->faults[number], since);
+		}
+	}
+	return NULL;
+}
+
 static void run_faults(pthread_t *threads)
 {
-	for (long i = 0; i < NR_THREADS; i++)
-		threads[i] = start_thread(fault_thread, (void *)i);
-	await_ready(&shared->gate, NR_THREADS);
+	for (long i = 0; i < nr_threads; i++)
+		threads[i] = start_thread(work->op ? fault_thread : refresh, (void *)i);
+	await_ready(&shared->gate, nr_threads);
 }
 
 static void end_faults(pthread_t *threads)
 {
-	for (int i = 0; i < NR_THREADS; i++)
+	for (int i = 0; i < nr_threads; i++)
 		pthread_join(threads[i], NULL);
 }
 
@@ -334,11 +383,11 @@ static void end_faults(pthread_t *threads)
  */
 static void fault_apart(void)
 {
-	pthread_t threads[NR_THREADS];
+	pthread_t threads[MOST_THREADS];
 
 	faulting = fork_process();
 	if (faulting) {
-		await_ready(&shared->gate, NR_THREADS);
+		await_ready(&shared->gate, nr_threads);
 		return;
 	}
 	if (work->region == &served)
@@ -427,7 +476,12 @@ static void run_writer(void)
 	uint64_t due = now_ns(), end = due + work->seconds * 1000000000ULL, t;
 
 	touch_stack();
-	if (work->priority != SAME && setpriority(PRIO_PROCESS, syscall(SYS_gettid), -20))
+	if (!work->op) {
+		usleep(work->seconds * 1000000);
+		return;
+	}
+	if (work->priority != SAME && !work->bystander &&
+	    setpriority(PRIO_PROCESS, syscall(SYS_gettid), -20))
 		die("nice -20");
 	do {
 		t = now_ns();
@@ -447,6 +501,24 @@ static void run_writer(void)
 }
 
 /* ---- what is beside them ---- */
+
+/* Has no part in it, but needs the mmap_lock for mappings of its own. */
+static void *map_elsewhere(void *arg)
+{
+	touch_stack();
+	if (setpriority(PRIO_PROCESS, syscall(SYS_gettid), -20))
+		die("nice -20");
+	while (!atomic_load(&shared->gate.go))
+		usleep(1000);
+	while (!atomic_load(&shared->gate.stop)) {
+		uint64_t since = now_ns();
+
+		map_op();
+		add_time(&shared->bystander, since);
+		usleep(1000);
+	}
+	return arg;
+}
 
 static void add_helper(void (*func)(void))
 {
@@ -487,7 +559,7 @@ static void evict(void)
 /* Before the faults begin: fork() would write-lock all VMAs and send faults to mmap_lock. */
 static void start_helpers(void)
 {
-	if (work->priority != SAME)
+	if (work->priority != SAME || !work->op)
 		for (int i = 0; i < sysconf(_SC_NPROCESSORS_ONLN); i++)
 			add_helper(burn);
 	if (work->evict)
@@ -540,32 +612,53 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static void report(const char *how, double took)
+/* Add the times that were kept to all; returns how many there were. */
+static size_t gather(const struct times *times, uint64_t *all, size_t *kept)
 {
-	static uint64_t all[NR_THREADS * MAX_TIMES];
-	uint64_t sum = 0, stalled = 0, *ns = shared->ops.ns;
-	unsigned int nr = shared->ops.nr, faults = 0;
+	size_t nr = times->nr < MAX_TIMES ? times->nr : MAX_TIMES;
 
-	for (unsigned int i = 0; i < nr; i++) {
+	memcpy(all + *kept, times->ns, nr * sizeof(*all));
+	*kept += nr;
+	return times->nr;
+}
+
+/* Print the times of the writer or of the bystander, which is who. */
+static void print_waits(const char *who, uint64_t *ns, size_t nr)
+{
+	uint64_t sum = 0, stalled = 0;
+
+	if (!nr)
+		die("no operation");
+	for (size_t i = 0; i < nr; i++) {
 		sum += ns[i];
 		stalled += ns[i] > STALL_NS ? ns[i] : 0;
 	}
-	for (int i = 0; i < NR_THREADS; i++) {
-		struct times *times = &shared->faults[i];
-
-		memcpy(all + faults, times->ns, times->nr * sizeof(*all));
-		faults += times->nr;
-	}
-	if (!nr || !faults)
-		die("no operation or no fault");
 	qsort(ns, nr, sizeof(*ns), compare);
-	qsort(all, faults, sizeof(*all), compare);
+	printf(" %s_ops=%zu %s_mean_us=%.1f %s_p50_us=%.1f %s_p99_us=%.1f %s_max_us=%.1f"
+	       " %s_stalled_ms=%.1f", who, nr, who, sum / 1e3 / nr, who, ns[nr / 2] / 1e3, who,
+	       ns[nr * 99 / 100] / 1e3, who, ns[nr - 1] / 1e3, who, stalled / 1e6);
+}
+
+static void report(const char *how, double took)
+{
+	static uint64_t all[MOST_THREADS * MAX_TIMES];
+	size_t faults = 0, kept = 0;
+
 	printf("R w=%s how=%s seconds=%u took=%.2f", work->name, how, work->seconds, took);
-	printf(" ops=%u w_mean_us=%.1f w_p50_us=%.1f w_p99_us=%.1f w_max_us=%.1f", nr,
-	       sum / 1e3 / nr, ns[nr / 2] / 1e3, ns[nr * 99UL / 100] / 1e3, ns[nr - 1] / 1e3);
-	printf(" stalled_ms=%.1f faults=%u faults_s=%.1f f_p50_us=%.0f f_p99_us=%.0f",
-	       stalled / 1e6, faults, faults / took, all[faults / 2] / 1e3,
-	       all[faults * 99UL / 100] / 1e3);
+	gather(&shared->ops, all, &kept);
+	for (int i = 0; i < NR_THREADS; i++)
+		gather(&shared->own_ops[i], all, &kept);
+	print_waits("w", all, kept);
+	if (work->bystander)
+		print_waits("c", shared->bystander.ns, shared->bystander.nr);
+	kept = 0;
+	for (int i = 0; i < nr_threads; i++)
+		faults += gather(&shared->faults[i], all, &kept);
+	if (!kept)
+		die("no fault");
+	qsort(all, kept, sizeof(*all), compare);
+	printf(" faults=%zu faults_s=%.1f f_p50_us=%.0f f_p99_us=%.0f", faults, faults / took,
+	       all[kept / 2] / 1e3, all[kept * 99 / 100] / 1e3);
 }
 
 static void run(bool floor)
@@ -573,7 +666,7 @@ static void run(bool floor)
 	/* What is another process anyway has no floor. */
 	const bool apart = floor || work->op == cmdline_op;
 	long before[ARRAY_SIZE(fault_counters)];
-	pthread_t threads[NR_THREADS];
+	pthread_t threads[MOST_THREADS], bystander = 0;
 	int status = 0;
 	double took;
 
@@ -584,6 +677,8 @@ static void run(bool floor)
 		fault_apart();
 	else
 		run_faults(threads);
+	if (work->bystander)
+		bystander = start_thread(map_elsewhere, NULL);
 	limit_memory();
 	sample_counters("/proc/vmstat", fault_counters, ARRAY_SIZE(before), before, false);
 	atomic_store(&shared->gate.go, true);
@@ -599,6 +694,8 @@ static void run(bool floor)
 		waitpid(faulting, &status, 0);
 	else
 		end_faults(threads);
+	if (work->bystander)
+		pthread_join(bystander, NULL);
 	if (status)
 		die("the process that faults ended with status %x", status);
 	report(floor ? "floor" : "own", took);
@@ -620,16 +717,16 @@ int main(int argc, char **argv)
 		printf("writer [floor] WORKLOAD; no workload '%s'\n", name);
 		return 2;
 	}
-	wait_for_clock();
+	nr_threads = work->threads ?: NR_THREADS;
+	set_up_guest();
 	page_size = sysconf(_SC_PAGESIZE);
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
 		      -1, 0);
 	if (shared == MAP_FAILED)
 		die("mmap");
-	memset(shared, 0, sizeof(*shared));
 	mount_cgroups();
 	if (work->region->map == map_disk) {
-		make_null_disk("slow", SLOW_MB, DELAY_MS, false);
+		make_null_disk("slow", SLOW_MB, work->delay_us ?: DELAY_MS * 1000, false);
 		put("/sys/block/slow/queue/read_ahead_kb", "0");
 	}
 	/*
@@ -638,6 +735,7 @@ int main(int argc, char **argv)
 	 */
 	pid = fork_process();
 	if (!pid) {
+		memset(shared, 0, sizeof(*shared));
 		run(floor);
 		exit(0);
 	}
