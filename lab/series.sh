@@ -84,4 +84,3 @@ for folder in fixes patches $view; do
 	echo "@ $folder: written"
 done
 echo "$(patches_id) $($git rev-parse series)" > "$linux/.git/vfr-patches"
-rm -f "$linux/.git/vfr-step"
