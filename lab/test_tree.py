@@ -20,20 +20,25 @@ Me (1):
 """
 
 
+def replace(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
 class House:
-    """A copy of the repository with two fixes and three patches for a kernel of two files."""
+    """A copy of the repository with two fixes and three patches for a kernel of a few files."""
 
     def __init__(self, path):
-        self.path, self.kernel = str(path / "house"), str(path / "kernel")
-        self.linux = f"{self.path}/build/k/linux"
-        shutil.copytree("lab", f"{self.path}/lab")
+        self.path, self.kernel = path / "house", path / "kernel"
+        self.linux = self.path / "build/k/linux"
+        shutil.copytree("lab", self.path / "lab")
         shutil.copy("base.mk", self.path)
-        for folder in ("patches", "fixes"):
-            os.makedirs(f"{self.path}/{folder}")
-        self.write(f"{self.path}/patches/0000-cover-letter.patch", LETTER)
-        os.makedirs(f"{self.kernel}/mm")
+        for folder in (self.path / "patches", self.path / "fixes", self.kernel / "mm"):
+            folder.mkdir(parents=True)
+        (self.path / "patches/0000-cover-letter.patch").write_text(LETTER)
         for name in ("mm/memory.c", "other", "Makefile"):
-            self.write(f"{self.kernel}/{name}", "".join(f"line {i}\n" for i in range(60)))
+            (self.kernel / name).write_text("".join(f"line {i}\n" for i in range(60)))
         self.git("init", "-q", "-b", "main", at=self.kernel)
         self.git("add", "-A", at=self.kernel)
         self.git("commit", "-q", "-m", "base", at=self.kernel)
@@ -43,36 +48,28 @@ class House:
         self.commit("other", 5, "other: fix two")
         self.git("checkout", "-q", "-B", "series")
         self.commit("mm/memory.c", 20, "mm: patch one")
+        (self.linux / "mm/new.c").write_text("line 0\n")
         self.commit("mm/new.c", 0, "mm: patch two")
         self.commit("mm/memory.c", 40, "mm: patch three")
         self.good("series")
 
-    @staticmethod
-    def write(path, text):
-        with open(path, "w", encoding="utf-8") as f:
-            f.write(text)
-
     def git(self, *words, at=None):
         """The output of git in the tree, or in AT; raises when it fails."""
-        return subprocess.run(["git", "-c", "user.name=me", "-c", "user.email=me@here", *words],
-                              cwd=at or self.linux, check=True, text=True, capture_output=True).stdout.strip()
+        me = ("-c", "user.name=me", "-c", "user.email=me@here")
+        return subprocess.run(["git", *me, *words], cwd=at or self.linux, check=True, text=True,
+                              capture_output=True).stdout.strip()
 
     def commit(self, name, line, subject):
-        """Change a LINE of a file, or make the file, and commit it."""
-        lines = [""]
-        if os.path.exists(f"{self.linux}/{name}"):
-            with open(f"{self.linux}/{name}", encoding="utf-8") as f:
-                lines = f.read().split("\n")
-        lines[line] = subject
-        self.write(f"{self.linux}/{name}", "\n".join(lines) + ("" if lines[-1] == "" else "\n"))
+        """Put SUBJECT in the place of a LINE of a file, and commit it."""
+        replace(self.linux / name, f"line {line}\n", f"{subject}\n")
         self.git("add", name)
         self.git("commit", "-q", "-m", subject)
 
     def run(self, step, *words, kernel=None):
         """(status, output) of lab/STEP.sh."""
-        r = subprocess.run([f"lab/{step}.sh", *(words or ["build/k"])], cwd=self.path, text=True, check=False,
-                           env={**os.environ, "KERNEL": kernel or self.kernel}, stdout=subprocess.PIPE,
-                           stderr=subprocess.STDOUT, start_new_session=True)
+        r = subprocess.run([f"lab/{step}.sh", *(words or ["build/k"])], cwd=self.path, text=True,
+                           check=False, env={**os.environ, "KERNEL": str(kernel or self.kernel)},
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
         return r.returncode, r.stdout
 
     def good(self, step):
@@ -80,21 +77,17 @@ class House:
         assert status == 0, output
         return output
 
-    def refused(self, step, why):
-        status, output = self.run(step)
+    def refused(self, why, step, *words, kernel=None):
+        status, output = self.run(step, *words, kernel=kernel)
         assert status and why in output, output
 
     def folders(self):
-        return {os.path.relpath(p, self.path): open(p, encoding="utf-8").read()
-                for p in glob.glob(f"{self.path}/*/**", recursive=True)
-                if os.path.isfile(p) and "/build/" not in p and "/lab/" not in p}
+        return {str(path.relative_to(self.path)): path.read_text()
+                for path in self.path.glob("*/**/*")
+                if path.is_file() and not path.is_relative_to(self.path / "build")}
 
     def edit(self, patch, old, new):
-        path = glob.glob(f"{self.path}/{patch}*")[0]
-        with open(path, encoding="utf-8") as f:
-            text = f.read()
-        assert old in text
-        self.write(path, text.replace(old, new))
+        replace(next(self.path.glob(f"{patch}*")), old, new)
 
 
 @pytest.fixture
@@ -110,30 +103,28 @@ def test_twice_changes_nothing(house):
     house.good("series")
     assert house.folders() == before
     tree = house.git("rev-parse", "series^{tree}", "fixes^{tree}")
-    shutil.rmtree(f"{house.path}/build")
+    shutil.rmtree(house.path / "build")
     house.good("tree")
     assert house.git("rev-parse", "series^{tree}", "fixes^{tree}") == tree
     house.good("series")
     assert house.folders() == before
 
 
-@pytest.mark.parametrize("folder", ("fixes", "patches"))
-def test_conflict_is_resolved_by_hand(house, folder):
-    first = "mm: fix one" if folder == "fixes" else "mm: patch one"
-    where = {"fixes": "-line 5\n", "patches": "-line 20\n"}[folder]
-    house.edit(f"{folder}/0001", where, "-line 99\n")
-    house.refused("tree", f"{folder}/0001")
-    house.refused("tree", "git am --continue")
-    house.refused("series", "in progress")
-    house.write(f"{house.linux}/mm/memory.c", first + "\n" + house.git("show", "HEAD:mm/memory.c") + "\n")
-    house.refused("tree", "git am --continue")
+@pytest.mark.parametrize("patch, line", [("fixes/0001", 5), ("patches/0001", 20)])
+def test_conflict_is_resolved_by_hand(house, patch, line):
+    before = house.git("log", "--format=%s", "base..series")
+    house.edit(patch, f"-line {line}\n", "-line 99\n")
+    house.refused(patch, "tree")
+    house.refused("git am --continue", "tree")
+    house.refused("in progress", "series")
+    replace(house.linux / "mm/memory.c", "line 50\n", "by hand\n")
+    house.refused("git am --continue", "tree")
     house.git("add", "mm/memory.c")
     house.git("am", "--continue")
     assert "NOTE: some by hand" in house.good("tree")
-    log = house.git("log", "--format=%s", "base..series").split("\n")
-    assert len(log) == 5 and first in log
+    assert house.git("log", "-1", "--format=%s", "fixes") == "other: fix two"
     assert "not in fixes/ or patches/" in house.good("tree")
-    assert house.git("log", "--format=%s", "base..series").split("\n") == log
+    assert house.git("log", "--format=%s", "base..series") == before
     house.good("series")
     assert "NOTE" not in house.good("tree")
 
@@ -141,51 +132,50 @@ def test_conflict_is_resolved_by_hand(house, folder):
 def test_all_that_do_not_apply_are_named(house):
     house.edit("patches/0001", "-line 20\n", "-line 99\n")
     house.edit("patches/0003", "-line 40\n", "-line 99\n")
-    house.refused("tree", "patches/0001-mm-patch-one.patch does not apply")
+    house.refused("patches/0001-mm-patch-one.patch does not apply", "tree")
     house.git("am", "--abort")
-    house.refused("tree", "nor will patches/0003-mm-patch-three.patch")
+    house.refused("nor will patches/0003-mm-patch-three.patch", "tree")
 
 
 def test_fewer_commits_never_replace_the_patches(house):
     before = house.folders()
     house.git("reset", "-q", "--hard", "HEAD~1")
-    house.refused("series", "patches/ has 3 patches")
+    house.refused("patches/ has 3 patches", "series")
     assert house.folders() == before
 
 
-def test_clean_is_refused(house):
-    """While the tree has an edit or a commit that is nowhere else."""
-    assert house.run("tree", "build/k", "--saved") == (0, "")
-    house.write(f"{house.linux}/other", "not committed\n")
-    assert house.run("tree", "build/k", "--saved")[0]
-    house.git("commit", "-q", "-a", "-m", "mine")
-    assert house.run("tree", "build/k", "--saved")[0]
-
-
 def test_work_survives(house):
-    house.commit("other", 30, "mine")
-    house.write(f"{house.linux}/other", "not committed\n")
+    """An edit and a commit that are nowhere else; make clean is refused while there is one."""
+    assert house.run("tree", "build/k", "--saved") == (0, "")
+    edit = house.linux / "other"
+    edit.write_text("mine\n")
+    house.refused("not in patches/", "tree", "build/k", "--saved")
+    house.git("commit", "-q", "-a", "-m", "mine")
+    house.refused("not in patches/", "tree", "build/k", "--saved")
+    edit.write_text("not committed\n")
     for step in ("tree", "tree"):
         assert "uncommitted changes" in house.good(step)
-    house.refused("series", "uncommitted changes")
+    house.refused("uncommitted changes", "series")
     house.edit("patches/0001", "mm: patch one", "mm: patch 1")
-    house.refused("tree", "have changed since they were last equal")
-    assert house.run("tree", "build/k", "--saved")[0]
+    house.refused("have changed since they were last equal", "tree")
     assert house.git("log", "-1", "--format=%s") == "mine"
-    with open(f"{house.linux}/other", encoding="utf-8") as f:
-        assert f.read() == "not committed\n"
+    assert edit.read_text() == "not committed\n"
 
 
 def test_killed_on_the_way(house):
-    """git am is killed behind the second patch: the next make tree begins again."""
+    """make tree is killed behind the second patch: the next one begins again, but not while
+    there is work of the user's."""
     tree = house.git("rev-parse", "series^{tree}")
     house.edit("patches/0001", "Subject:", "X-Other: 1\nSubject:")
-    house.write(f"{house.linux}/.git/hooks/post-applypatch",
-                "#!/bin/sh\ngit log -1 --format=%s | grep -q 'patch two' && kill -9 0; exit 0\n")
-    os.chmod(f"{house.linux}/.git/hooks/post-applypatch", 0o755)
+    hook = house.linux / ".git/hooks/post-applypatch"
+    hook.write_text("#!/bin/sh\n! git log -1 --format=%s | grep -q 'patch two' || kill -9 0\n")
+    hook.chmod(0o755)
     assert house.run("tree")[0]
     assert house.git("log", "-1", "--format=%s") == "mm: patch two"
-    os.unlink(f"{house.linux}/.git/hooks/post-applypatch")
+    hook.unlink()
+    house.commit("other", 30, "mine")
+    house.refused("you made commits", "tree")
+    house.git("reset", "-q", "--hard", "HEAD~1")
     house.good("tree")
     assert house.git("rev-parse", "series^{tree}") == tree
 
@@ -195,7 +185,7 @@ def test_git_am_three_way(house):
     other = f"{house.path}-3"
     house.git("clone", "-q", house.kernel, other, at=house.path)
     for folder in ("fixes", "patches"):
-        house.git("am", "-3", "-q", *sorted(glob.glob(f"{house.path}/{folder}/000[1-9]*")), at=other)
+        house.git("am", "-3", "-q", *sorted(house.path.glob(f"{folder}/000[1-9]*")), at=other)
     assert house.git("rev-parse", "HEAD^{tree}", at=other) == house.git("rev-parse", "series^{tree}")
 
 
@@ -209,34 +199,33 @@ def test_kinds_of_kernel(house, kind):
         house.git("clone", "-q", "--shared", house.kernel, other, at=house.path)
     if kind == "tarball":
         shutil.rmtree(f"{other}/.git")
-    shutil.rmtree(f"{house.path}/build")
+    shutil.rmtree(house.path / "build")
     status, output = house.run("tree", kernel=other)
     assert status == 0 and "3 patches applied" in output, output
     assert house.git("show", "-s", "--format=%s", "series") == "mm: patch three"
 
 
 def test_what_is_wrong_with_kernel_is_named(house):
-    for path, why in (("/nowhere", "no mm/memory.c"), (f"{house.path}-new", "no commit yet")):
-        if "new" in path:
-            shutil.copytree(house.kernel, path, ignore=shutil.ignore_patterns(".git"))
-            house.git("init", "-q", path, at=house.path)
-        status, output = house.run("tree", "--name", kernel=path)
-        assert status and why in output, output
+    house.refused("no mm/memory.c", "tree", "--name", kernel="/nowhere")
+    shutil.rmtree(house.kernel / ".git")
+    house.git("init", "-q", at=house.kernel)
+    house.refused("no commit yet", "tree", "--name")
 
 
-def test_tarball(house, tmp_path):
+def test_tarball(house):
     """The base's source is taken by its sha256 whatever its name; a damaged one is found."""
-    os.makedirs(tmp_path / "base")
-    (tmp_path / "base" / "by-hand").write_text("source")
-    tarball = tmp_path / "base" / "1.tar.xz"
-    house.write(f"{house.path}/base.mk", "BASE_PACKAGE = no-such-package\nBASE_VERSION = 1\nBASE_SHA256 = "
-                "41cf6794ba4200b839c53531555f0f3998df4cbb01a4d5cb0b94e3ca5e23947d\n")
-    assert house.run("base", str(tmp_path)) == (0, "")
+    by_hand, tarball = house.path / "base/by-hand", house.path / "base/1.tar.xz"
+    by_hand.parent.mkdir()
+    by_hand.write_text("source")
+    (house.path / "base.mk").write_text(
+        "BASE_PACKAGE = no-such-package\nBASE_VERSION = 1\nBASE_SHA256 = "
+        "41cf6794ba4200b839c53531555f0f3998df4cbb01a4d5cb0b94e3ca5e23947d\n")
+    assert house.run("base", house.path) == (0, "")
     assert tarball.read_text() == "source"
+    by_hand.unlink()
     tarball.unlink()
-    (tmp_path / "base" / "by-hand").unlink()
     tarball.write_text("damaged")
-    status, output = house.run("base", str(tmp_path))
+    status, output = house.run("base", house.path)
     assert status and "is damaged" in output and "What you can do" in output, output
 
 
