@@ -13,25 +13,29 @@ set -eu
 linux=$1/linux
 out=${2:-}
 cover=patches/0000-cover-letter.patch
-view="arch Documentation include mm tools MAINTAINERS.diff"
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
 git="git -C $linux"
 [ -e "$linux/.git/vfr-base" ] || die "no tree yet: make tree"
 [ -e "$cover" ] || die "$cover is missing: take it back (git checkout patches)"
-[ -n "$out" ] || [ -z "$($git status --porcelain -uno | head -n 1)" ] ||
-	die "$linux has uncommitted changes: commit them (git commit --fixup ..., git rebase -i --autosquash base)"
 [ ! -d "$linux/.git/rebase-apply" ] && [ ! -d "$linux/.git/rebase-merge" ] ||
 	die "a rebase or am is in progress in $linux: finish or abort it first"
 $git merge-base --is-ancestor base fixes && $git merge-base --is-ancestor fixes series ||
-	die "branch fixes of $linux is not between base and series: git -C $linux branch -f fixes COMMIT (the last of fixes/), or rebase series onto it"
-
-# A tree with half of the patches never replaces all of them.
-for pair in fixes:base..fixes patches:fixes..series; do
-	have=$($git rev-list --count "${pair#*:}")
-	want=$(find "${pair%%:*}" -name '*.patch' ! -name '0000-*' 2> /dev/null | wc -l)
-	[ -n "$out" ] || [ "$have" -ge "$want" ] ||
-		die "${pair%%:*}/ has $want patches, and $linux only $have commits (${pair#*:}): make tree applies the rest; if you dropped a patch, remove its file first"
-done
+	die "branch fixes of $linux is not between base and series: rebase series onto it, or" \
+		"git -C $linux branch -f fixes COMMIT (the last of fixes/)"
+if [ -z "$out" ]; then
+	[ -z "$($git status --porcelain -uno | head -n 1)" ] ||
+		die "$linux has uncommitted changes: commit them" \
+			"(git commit --fixup ..., git rebase -i --autosquash base)"
+	# A tree with half of the patches never replaces all of them.
+	for pair in fixes:base..fixes patches:fixes..series; do
+		have=$($git rev-list --count "${pair#*:}")
+		want=$(find "${pair%%:*}" -name '*.patch' ! -name '0000-*' | wc -l)
+		[ "$have" -ge "$want" ] ||
+			die "${pair%%:*}/ has $want patches, and $linux only $have commits" \
+				"(${pair#*:}): make tree applies the rest; if you dropped a patch," \
+				"remove its file first"
+	done
+fi
 
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
@@ -69,18 +73,8 @@ if [ -n "$out" ]; then
 	cp -r "$tmp/." "$out"
 	exit 0
 fi
-for folder in fixes patches $view; do
-	[ -e "$tmp/$folder" ] || [ -e "$folder" ] || continue
-	! diff -r "$tmp/$folder" "$folder" > /dev/null 2>&1 || continue
-	# Killed at any point, the old or the new one is there.
-	rm -rf "$folder.tmp"
-	if [ ! -e "$tmp/$folder" ]; then
-		rm -r "$folder"
-	else
-		cp -r "$tmp/$folder" "$folder.tmp"
-		mv --exchange -T "$folder.tmp" "$folder" 2> /dev/null || mv "$folder.tmp" "$folder"
-	fi
-	rm -rf "$folder.tmp"
-	echo "@ $folder: written"
-done
+# Whole files take the place of old ones, so that one killed run leaves no half of a patch.
+printf '+ /%s\n' 'fixes/***' 'patches/***' 'arch/***' 'Documentation/***' \
+	'include/***' 'mm/***' 'tools/***' MAINTAINERS.diff | sed '$a- *' |
+	rsync -rcE --delete-after --out-format='@ %n: written' --filter='merge -' "$tmp/" .
 echo "$(patches_id) $($git rev-parse series)" > "$linux/.git/vfr-patches"
