@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""pytest's options, what it prints (a line a test, a matrix, one closing line), the memo of boots.
+"""pytest's options, what it prints (a line a test, a matrix, one closing line), memos.
 
 Lines that begin with "@ " are for the terminal of `make test`: what failed, was skipped or took
 a second. All lines are in its log.
 """
 import functools
+import hashlib
 import os
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -19,8 +21,7 @@ COLUMNS = {"test_builds": "builds", "test_boots": "boots", "test_behaviour": "be
 
 
 def pytest_addoption(parser):
-    with open("lab/config/archs", encoding="utf-8") as f:
-        archs = " ".join(re.findall(r"^(\w+) ", f.read(), re.M))
+    archs = " ".join(re.findall(r"^(\w+) ", Path("lab/config/archs").read_text("utf-8"), re.M))
     parser.addoption("--build", help="BUILD, with linux/, base/ and out/",
                      default=subprocess.check_output(["lab/tree.sh", "--name"], text=True).strip())
     parser.addoption("--arch", default=archs, help=f'of "{archs}"')
@@ -29,7 +30,8 @@ def pytest_addoption(parser):
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
     # Inside the build root another user may own the tree.
-    os.environ.update(GIT_CONFIG_COUNT="1", GIT_CONFIG_KEY_0="safe.directory", GIT_CONFIG_VALUE_0="*")
+    os.environ.update(GIT_CONFIG_COUNT="1", GIT_CONFIG_KEY_0="safe.directory",
+                      GIT_CONFIG_VALUE_0="*")
     results = f"{config.getoption('--build')}/results"
     os.makedirs(results, exist_ok=True)
     config.option.xmlpath = config.option.xmlpath or f"{results}/junit.xml"
@@ -49,45 +51,48 @@ def boot(out, arch, *program, **how):
 
     A kernel that is not there is a failure, which names the log of its build."""
     if not os.path.exists(f"{out}/.complete"):
-        build, _, name = out.partition("/out/")
-        pytest.fail(f"no kernel, see {build}/logs/kernel-{name}.log", pytrace=False)
+        top, _, name = out.partition("/out/")
+        pytest.fail(f"no kernel, see {top}/logs/kernel-{name}.log", pytrace=False)
     how = {"timeout": 900, "silence": 300, "log": f"{out}/{'-'.join(program)}", **how}
     return guest.run(out, arch, list(program), **how)
 
 
+def build_kernel(top, arch, **env):
+    """lab/build.sh: the debug kernel of what TOP/linux has checked out; returns its folder."""
+    r = subprocess.run(["lab/build.sh", top, arch, "debug", "series"], env={**os.environ, **env},
+                       check=False, text=True, errors="replace", stdout=subprocess.PIPE,
+                       stderr=subprocess.STDOUT)
+    if r.returncode:
+        pytest.fail(f"does not build: {r.stdout[-1500:]}", pytrace=False)
+    return f"{top}/out/{arch}-debug-series"
+
+
+@functools.cache
+def programs():
+    """What a kept result depends on beside its kernel."""
+    files = [*Path("lab/config").iterdir(), *Path("lab/guest").rglob("*.[ch]"),
+             *Path("lab/expect").iterdir(), *Path("lab").glob("*.py"), Path("lab/build.sh")]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()
+
+
+def kept(config, words, make):
+    """What make() returns, or has returned in an earlier run for the same WORDS."""
+    key = f"vfr/{hashlib.sha256(repr((programs(), words)).encode()).hexdigest()}"
+    result = config.cache.get(key, None)
+    if result is None:
+        result = make()
+        config.cache.set(key, result)
+    return result
+
+
 def why(report):
-    """Why a test failed or was skipped, in words."""
+    """Why a test failed or was skipped, or what it says of itself, in a line."""
+    if report.passed:
+        return dict(report.user_properties).get("why", "")
     if isinstance(report.longrepr, tuple):
         return report.longrepr[2].removeprefix("Skipped: ")
     crash = getattr(report.longrepr, "reprcrash", None)
-    return crash.message if crash else report.longreprtext
-
-
-def cell(reports):
-    """The text of a cell of the matrix: the REPORTS of its tests, or none."""
-    if not reports:
-        return "not run"
-    facts = [dict(report.user_properties) for report in reports]
-    count = dict.fromkeys(("passed", "failed", "skipped"), 0)
-    for report, fact in zip(reports, facts):
-        count[report.outcome] += fact.get("count", 1) if report.passed else 1
-        count["skipped"] += fact.get("skipped", 0)
-    seconds = sum(fact.get("seconds", report.duration) for report, fact in zip(reports, facts))
-    words = [f"{n} {what}" for what, n in count.items() if n]
-    return ", ".join(words).replace("failed", "FAILED") + f", {seconds:.0f} s"
-
-
-def matrix(reports, archs):
-    """Lines: architectures x COLUMNS."""
-    cells = {(arch, name): [] for arch in archs for name in COLUMNS}
-    for report in reports:
-        found = re.search(r"::(\w+)\[(\w+)", report.nodeid)
-        if found and (found[2], found[1]) in cells:
-            cells[found[2], found[1]].append(report)
-    rows = [("", *COLUMNS.values()),
-            *((arch, *(cell(cells[arch, name]) for name in COLUMNS)) for arch in archs)]
-    width = [max(map(len, column)) for column in zip(*rows)]
-    return ["  ".join(map(str.ljust, row, width)).rstrip() for row in rows]
+    return (crash.message if crash else report.longreprtext).splitlines()[0]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -102,39 +107,48 @@ def pytest_runtest_logreport(report):
         return
     name = re.sub(r"^.*?::|@[\w-]+$", "", report.nodeid)
     mark = {"passed": "ok     ", "failed": "FAILED ", "skipped": "skipped"}[report.outcome]
-    line = f"{mark} {name}" + (f" ({report.duration:.0f} s)" if report.duration >= 1 else "")
-    if not report.passed:
-        line += f": {why(report).splitlines()[0]}"
-    print(("@ " if not report.passed or report.duration >= 1 else "") + line, flush=True)
+    slow = f" ({report.duration:.0f} s)" if report.duration >= 1 else ""
+    said = f": {why(report)}" if why(report) else ""
+    print(f"{'@ ' if slow or not report.passed else ''}{mark} {name}{slow}{said}", flush=True)
 
 
-def counts(config):
-    """{category: reports}, errors among the failures."""
-    stats = config.pluginmanager.get_plugin("terminalreporter").stats
-    return {"passed": stats.get("passed", []), "skipped": stats.get("skipped", []),
-            "failed": stats.get("failed", []) + stats.get("error", [])}
+def cell(reports):
+    """The text of a cell of the matrix: the REPORTS of its tests, or none."""
+    count, seconds = dict.fromkeys(("passed", "failed", "skipped"), 0), 0
+    for report in reports:
+        facts = dict(report.user_properties)
+        count[report.outcome] += facts.get("count", 1) if report.passed else 1
+        count["skipped"] += facts.get("skipped", 0)
+        seconds += facts.get("seconds", report.duration)
+    words = ", ".join(f"{n} {what}" for what, n in count.items() if n)
+    return f"{words.replace('failed', 'FAILED')}, {seconds:.0f} s" if reports else "not run"
 
 
-def pytest_terminal_summary(terminalreporter, config):
-    reports = sum(counts(config).values(), [])
-    lines = matrix(reports, config.getoption("--arch").split())
-    with open(f"{config.getoption('--build')}/results/matrix.txt", "w", encoding="utf-8") as f:
-        f.write("\n".join(lines) + "\n")
-    terminalreporter.write("".join(f"@ {line}\n" for line in ("", *lines, "")))
+def matrix(reports, archs):
+    """Lines: architectures x COLUMNS; none if no test of COLUMNS ran."""
+    rows = [("", *COLUMNS.values())]
+    for arch in archs:
+        ids = [re.compile(rf"::{name}\[{arch}[-@\]]") for name in COLUMNS]
+        rows.append((arch, *(cell([r for r in reports if i.search(r.nodeid)]) for i in ids)))
+    if {text for _, *cells in rows[1:] for text in cells} == {"not run"}:
+        return []
+    width = [max(map(len, column)) for column in zip(*rows)]
+    return ["  ".join(map(str.ljust, row, width)).rstrip() for row in rows]
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session):
-    """No test that passed is a failure, too."""
-    config = session.config
-    if not hasattr(config, "workerinput") and not config.option.collectonly:
-        count = counts(config)
-        session.exitstatus = session.exitstatus or int(not count["passed"] or bool(count["failed"]))
-        config.failed = max(len(count["failed"]), int(bool(session.exitstatus)))
-
-
-def pytest_unconfigure(config):
-    """The last line."""
-    if hasattr(config, "failed"):
-        count = counts(config)
-        print(f"{len(count['passed'])} passed, {config.failed} failed, {len(count['skipped'])} skipped")
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter, exitstatus, config):
+    """Behind all others: the matrix, and the last line. No test that passed is a failure, too."""
+    yield
+    if config.option.collectonly:
+        return
+    passed, skipped, failed, error = (terminalreporter.stats.get(category, []) for category in
+                                      ("passed", "skipped", "failed", "error"))
+    lines = matrix(passed + skipped + failed + error, config.getoption("--arch").split())
+    if lines:
+        path = Path(config.getoption("--build"), "results/matrix.txt")
+        path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+        terminalreporter.write("".join(f"@ {line}\n" for line in ("", *lines, "")))
+    wrong = max(len(failed + error), int(exitstatus != 0 or not passed))
+    config.pluginmanager.get_plugin("session").exitstatus = exitstatus or int(wrong != 0)
+    terminalreporter.write_line(f"{len(passed)} passed, {wrong} failed, {len(skipped)} skipped")
