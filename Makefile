@@ -63,15 +63,18 @@ tree: setup ## the kernel as a git tree: base, fixes/, patches/
 	$(STEP) $(IN) lab/tree.sh $(B)
 	@echo 'The tree: $(B)/linux (branches base, fixes, series)'
 
+# Tests that leave the line of each as their result.
+LINES = ; status=$$?; sed -nE 's/^(@ )?((ok|FAILED) .*)/\2/p; $$p' '$(B)/logs/$@.log' | \
+	tee '$(B)/results/$@.txt'; exit $$status
 mutants: tree ## break the series in one place at a time: its tests must notice
 	@$(IN) lab/clone.sh $(B) mutants
-	$(STEP) env AT=$(B)/mutants $(IN) lab/mutants.py $(B) $(M); \
-		status=$$?; cat $(B)/mutants/results/mutants.txt; exit $$status
+	$(STEP) env AT=$(B)/mutants $(IN) python3 -m pytest \
+		$(or $(M:%='lab/mutants.py::test_mutant[%]'),lab/mutants.py) --build $(B) $(LINES)
 
 bisect: tree ## build and boot every commit on every ARCH (hours; goes on where it was)
 	@$(IN) lab/clone.sh $(B) bisect
-	$(STEP) env AT=$(B)/bisect $(IN) lab/commits.py $(B) $(ARCH); \
-		status=$$?; cat $(B)/bisect/results/bisect.txt; exit $$status
+	$(STEP) env AT=$(B)/bisect $(IN) python3 -m pytest lab/commits.py --build $(B) \
+		--arch '$(ARCH)' $(LINES)
 
 more: tree ## what is not about this series: WHAT=...
 	@$(MAKE) -f more/Makefile B=$(B) $(WHAT)

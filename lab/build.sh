@@ -4,7 +4,8 @@
 #	build.sh BUILD ARCH FLAVOUR TREE
 # FLAVOUR: perf (for figures), debug (for tests), or one of more/config. TREE: base, or
 # another name for what BUILD/linux has checked out. GUEST_EXTRA=DIR adds the programs
-# DIR/*.c to the guest's; NO_KSELFTESTS=1 leaves out the kernel's own.
+# DIR/*.c to the guest's; NO_KSELFTESTS=1 leaves out the kernel's own, KERNEL_ONLY=1 the whole
+# initramfs.
 # Leaves BUILD/out/ARCH-FLAVOUR-TREE with the image, initramfs.gz, warnings.log,
 # build.seconds and .complete, which comes last and says what it was built from.
 # Lists of words are meant to be split:
@@ -88,6 +89,7 @@ if [ "$(cat "$out/.kernel" 2> /dev/null)" != "$id" ] || [ ! -f "$out/$image" ]; 
 	echo $(($(date +%s) - start)) > "$out/build.seconds"
 	echo "$id" > "$out/.kernel"
 fi
+[ -z "${KERNEL_ONLY:-}" ] || exit 0
 
 # ---- the guest ----
 kselftests=
