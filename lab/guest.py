@@ -20,7 +20,7 @@ what it sends over a virtio-serial port of its own, by its console and by QEMU:
 Nothing but "ok" is a pass.
 """
 import argparse
-import dataclasses
+import collections
 import os
 import re
 import shlex
@@ -36,17 +36,12 @@ SPLATS = re.compile(
     r"|\bpossible circular locking\b|\binvalid context\b|\bself-detected stall\b"
     r"|\bBad page\b|\bBad rss-counter\b|\bmm: bad\b).*$", re.M)
 PANIC = re.compile(r"^.*Kernel panic.*$", re.M)
+END = re.compile(r"^END (\d+)$", re.M)
 
 
-@dataclasses.dataclass
-class Result:
-    """verdict: see above; output: what the program sent; reason: one line of
-    why; seconds: wall time; console: the path of the console's log."""
-    verdict: str
-    output: str
-    reason: str
-    seconds: float
-    console: str
+# verdict: see above; output: what the program sent; reason: one line of why; seconds: wall
+# time; console: the path of the console's log
+Result = collections.namedtuple("Result", "verdict output reason seconds console")
 
 
 def arch_facts(arch):
@@ -80,6 +75,41 @@ def read_tail(path, size=1 << 24):
         return ""
 
 
+def watch(qemu, files, timeout, silence, lose_after):
+    """Wait for QEMU, which writes FILES: None, or (verdict, reason) if it has to be stopped."""
+    start = seen_at = time.monotonic()
+    seen = -1
+    while qemu.poll() is None:
+        time.sleep(0.1)
+        now, size = time.monotonic(), sum(map(os.path.getsize, files))
+        if size != seen:
+            seen, seen_at = size, now
+        if lose_after is not None and now - start > lose_after:
+            qemu.kill()
+        elif now - seen_at > silence:
+            return "silent", f"no output for {silence:.0f} s"
+        elif now - start > timeout:
+            return "hang", f"no end within {timeout:.0f} s"
+    return None
+
+
+def judge(stopped, status, console, output, errors):
+    """(verdict, reason) of a guest that has ended with STATUS, or was STOPPED."""
+    panic, splat = PANIC.search(console), SPLATS.search(console)
+    end = END.search(output)
+    if panic:
+        return "panic", panic[0].strip()
+    if stopped:
+        return stopped
+    if status:
+        return "qemu lost", f"QEMU ended with {status}: {errors.strip().splitlines()[-1][:200]}"
+    if not end:
+        return "no end", "the guest ended without its END line"
+    if splat:
+        return "splat", splat[0].strip()
+    return ("failed", f"the program ended with {end[1]}") if int(end[1]) else ("ok", "")
+
+
 def run(out, arch, program, *, append="", log=None, timeout=300.0, silence=60.0,
         lose_qemu_after=None, **kw):
     """Boot OUT's kernel, run PROGRAM (a list) as its one program, judge it.
@@ -95,96 +125,45 @@ def run(out, arch, program, *, append="", log=None, timeout=300.0, silence=60.0,
         with open(path, "wb"):
             pass
     line = qemu_line(out, arch, f"{append} -- {' '.join(program)}", **kw)
-    line += ["-serial", f"file:{console}",
-             "-chardev", f"file,id=result,path={port}",
+    line += ["-serial", f"file:{console}", "-chardev", f"file,id=result,path={port}",
              "-device", "virtserialport,chardev=result,name=result"]
     start = time.monotonic()
-    verdict = None
     with open(errors, "w", encoding="utf-8") as err:
         err.write(shlex.join(line) + "\n")
         err.flush()
+        qemu = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=err, stderr=err)
         try:
-            qemu = subprocess.Popen(line, stdin=subprocess.DEVNULL,
-                                    stdout=err, stderr=err)
-        except OSError as e:
-            return Result("qemu lost", "", str(e), 0.0, console)
-        seen, seen_at = -1, start
-        try:
-            while qemu.poll() is None:
-                time.sleep(0.1)
-                now = time.monotonic()
-                size = os.path.getsize(console) + os.path.getsize(port)
-                if size != seen:
-                    seen, seen_at = size, now
-                if lose_qemu_after is not None and now - start > lose_qemu_after:
-                    qemu.kill()
-                elif now - seen_at > silence:
-                    verdict = "silent", f"no output for {silence:.0f} s"
-                elif now - start > timeout:
-                    verdict = "hang", f"no end within {timeout:.0f} s"
-                if verdict:
-                    qemu.kill()
-                    break
+            stopped = watch(qemu, (console, port), timeout, silence, lose_qemu_after)
         finally:
-            if qemu.poll() is None:
-                qemu.kill()
+            qemu.kill()
             qemu.wait()
-    seconds = time.monotonic() - start
-
-    text, output = read_tail(console), read_tail(port)
-    end = re.search(r"^END (\d+)$", output, re.M)
+    output = read_tail(port)
+    verdict, reason = judge(stopped, qemu.returncode, read_tail(console), output,
+                            read_tail(errors))
+    end = END.search(output)
     if end:
         output = output[:end.start()].rstrip("\n") + "\n"
-    panic, splat = PANIC.search(text), SPLATS.search(text)
-    if panic:
-        verdict = "panic", panic.group(0).strip()
-    elif verdict:
-        pass
-    elif qemu.returncode != 0:
-        tail = read_tail(errors).strip().splitlines()
-        verdict = "qemu lost", f"QEMU ended with {qemu.returncode}: {tail[-1][:200]}"
-    elif not end:
-        verdict = "no end", "the guest ended without its END line"
-    elif splat:
-        verdict = "splat", splat.group(0).strip()
-    elif int(end.group(1)):
-        verdict = "failed", f"the program ended with {end.group(1)}"
-    else:
-        verdict = "ok", ""
-    return Result(verdict[0], output, verdict[1], seconds, console)
-
-
-def probe_kvm(out, arch):
-    """Whether a guest really runs under KVM here: /dev/kvm proves nothing."""
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return False, "no usable /dev/kvm"
-    r = run(out, arch, ["hello"], accel="kvm", timeout=15, silence=15,
-            log=f"{out}/kvm-probe")
-    return r.verdict == "ok", f"{r.verdict}: {r.reason}"
+    return Result(verdict, output, reason, time.monotonic() - start, console)
 
 
 def choose_accel(out, arch, wanted):
-    """tcg, or kvm if that was asked for and a probe guest ran. Says so."""
-    if wanted in ("", "tcg"):
-        return "tcg"
-    if wanted != "kvm":
+    """tcg, or kvm if that was asked for and a probe guest ran: /dev/kvm proves nothing."""
+    if wanted not in ("", "tcg", "kvm"):
         sys.exit(f"ACCEL={wanted}? tcg (the default) or kvm")
-    works, why = probe_kvm(out, arch)
-    if works:
-        print("@ accelerator: KVM (a probe guest ran)")
-        return "kvm"
-    print(f"@ accelerator: TCG; KVM was asked for, but its probe guest did not run ({why})")
+    if wanted == "kvm":
+        r = run(out, arch, ["hello"], accel="kvm", timeout=15, silence=15, log=f"{out}/kvm-probe")
+        if r.verdict == "ok":
+            return "kvm"
+        print(f"@ KVM was asked for, but a guest did not run ({r.verdict}: {r.reason}): TCG")
     return "tcg"
 
 
 def main():
-    ap = argparse.ArgumentParser(description=__doc__,
-                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap = argparse.ArgumentParser(usage=__doc__)
     ap.add_argument("out")
     ap.add_argument("arch")
     ap.add_argument("-a", "--append", default="")
     ap.add_argument("--timeout", type=float, default=300)
-    ap.add_argument("--silence", type=float, default=60)
     ap.add_argument("--shell", action="store_true")
     ap.add_argument("program", nargs="*")
     args = ap.parse_args()
@@ -193,8 +172,7 @@ def main():
         os.execvp(line[0], line + ["-serial", "mon:stdio"])
     if not args.program:
         ap.error("no program")
-    r = run(args.out, args.arch, args.program, append=args.append,
-            timeout=args.timeout, silence=args.silence)
+    r = run(args.out, args.arch, args.program, append=args.append, timeout=args.timeout)
     sys.stdout.write(r.output)
     print(f"guest: {r.verdict} {r.reason} ({r.seconds:.0f} s, console: {r.console})")
     sys.exit(0 if r.verdict == "ok" else 1)
