@@ -20,13 +20,12 @@ import collections
 import concurrent.futures
 import functools
 import glob
-import gzip
 import hashlib
 import os
 import re
-import subprocess
 import sys
 import time
+from pathlib import Path
 
 import guest
 import report
@@ -45,13 +44,11 @@ def all_kernels(build):
     """{base, series or a patch's name: {column of the table: Kernel}}."""
     kernels = {name: {name: Kernel(f"{build}/out/{ARCH}-perf-{name}", "", words)}
                for name, words in (("base", "today's kernel"), ("series", "this series"))}
-    for path in sorted(glob.glob("alternatives/*.patch")):
-        with open(path, encoding="utf-8") as f:
-            head = f.read().split("\n---", 1)[0]
-        name = os.path.basename(path).removesuffix(".patch")
-        out = f"{build}/alternatives/out/{ARCH}-perf-{name}"
-        boots = re.findall(r"^Boot as (\S+): (.*)$", head, re.M) or [(name, "")]
-        kernels[name] = {column: Kernel(out, append, f"{head.splitlines()[0]} {append}".strip())
+    for path in sorted(Path("alternatives").glob("*.patch")):
+        head = path.read_text("utf-8").split("\n---", 1)[0]
+        out = f"{build}/alternatives/out/{ARCH}-perf-{path.stem}"
+        boots = re.findall(r"^Boot as (\S+): (.*)$", head, re.M) or [(path.stem, "")]
+        kernels[path.stem] = {column: Kernel(out, append, f"{head.splitlines()[0]} {append}".strip())
                          for column, append in boots}
     return kernels
 
@@ -59,17 +56,12 @@ def all_kernels(build):
 @functools.cache
 def identity(out, program):
     """A hash of the kernel in the directory OUT and of the guest's PROGRAM."""
-    if not os.path.exists(f"{out}/.complete"):
-        sys.exit(f"figures: no kernel in {out}: make run or make figures builds it")
-    with open(f"{out}/{guest.arch_facts(ARCH)['IMAGE']}", "rb") as f:
-        digest = hashlib.file_digest(f, "sha256")
-    with gzip.open(f"{out}/initramfs.gz") as f:
-        found = subprocess.run(["cpio", "-i", "--quiet", "--to-stdout", f"*bin/{program}"],
-                               input=f.read(), capture_output=True, check=True).stdout
-    if not found:
-        sys.exit(f"figures: no program {program} in {out}/initramfs.gz")
-    digest.update(found)
-    return digest.hexdigest()
+    image = f"{out}/{guest.arch_facts(ARCH)['IMAGE']}"
+    try:
+        parts = [Path(path).read_bytes() for path in (image, f"{out}/guest/root/bin/{program}")]
+    except FileNotFoundError as error:
+        sys.exit(f"figures: no {error.filename}: make run or make figures builds it")
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def job_of(args, kernels, code, name, number):
@@ -84,12 +76,6 @@ def job_of(args, kernels, code, name, number):
     key = hashlib.sha256(key.encode()).hexdigest()[:12]
     path = f"{args.build}/samples/{code}/{name}-{key}-{number}"
     return Job(code, name, number, kernel.out, settings, path)
-
-
-def in_turns(names, number):
-    """NAMES, begun by another one in each round NUMBER."""
-    first = number % max(len(names), 1)
-    return names[first:] + names[:first]
 
 
 def numbers(code, output):
@@ -112,8 +98,7 @@ def numbers(code, output):
 def kept(job):
     """The numbers of a job's sample; none if there is no good one."""
     try:
-        with open(f"{job.path}.sample", encoding="utf-8") as f:
-            return numbers(job.code, f.read())
+        return numbers(job.code, Path(f"{job.path}.sample").read_text("utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
 
@@ -128,8 +113,7 @@ def boot(job):
         numbers(job.code, result.output)
     except ValueError as error:
         return f"{error}; console: {result.console}"
-    with open(f"{job.path}.new", "w", encoding="utf-8") as f:
-        f.write(result.output)
+    Path(f"{job.path}.new").write_text(result.output, "utf-8")
     os.rename(f"{job.path}.new", f"{job.path}.sample")
     return "ok"
 
@@ -139,18 +123,12 @@ def measure(jobs, at_once):
     failed = []
     start = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
-        futures = {pool.submit(boot, job): job for job in jobs}
-        try:
-            for done, future in enumerate(concurrent.futures.as_completed(futures), 1):
-                job = futures[future]
-                left = (time.monotonic() - start) / done * (len(jobs) - done) / 60
-                line = f"{job.code} on {job.kernel}, round {job.round}: {future.result()}"
-                print(f"@ {done} of {len(jobs)}, about {left:.0f} min left: {line}", flush=True)
-                if future.result() != "ok":
-                    failed.append(line)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        for done, (job, said) in enumerate(zip(jobs, pool.map(boot, jobs)), 1):
+            left = (time.monotonic() - start) / done * (len(jobs) - done) / 60
+            line = f"{job.code} on {job.kernel}, round {job.round}: {said}"
+            print(f"@ {done} of {len(jobs)}, about {left:.0f} min left: {line}", flush=True)
+            if said != "ok":
+                failed.append(line)
     return failed
 
 
@@ -170,17 +148,15 @@ def publish(path, args, kernels, facts, failed):
     lines = [*report.in_words(facts), "",
              f"{ARCH}, QEMU/{args.accel.upper()}, {args.time} time, medians of {args.rounds} "
              "rounds. Emulated CPUs show waiting, not speed."]
-    for name, kernel in kernels.items():
-        with open(f"{kernel.out}/.complete", encoding="utf-8") as f:
-            lines.append(f"{name:<8} {f.read(12)}  {kernel.words}")
+    lines += [f"{name:<8} {Path(kernel.out, '.complete').read_text('utf-8')[:12]}  {kernel.words}"
+              for name, kernel in kernels.items()]
     lines += ["", *report.table(facts, args.workloads, kernels, args.command == "run"), ""]
     lines += [f"NO SAMPLE: {line}" for line in failed]
-    with open(f"{path}.txt", "w", encoding="utf-8") as f:
-        f.write("\n".join(lines) + "\n")
+    Path(f"{path}.txt").write_text("\n".join(lines) + "\n", "utf-8")
     report.write_csv(f"{path}.csv", facts)
-    drawn = report.picture(path, facts)
+    report.picture(path, facts)
     print(*lines, sep="\n")
-    print(f"@ {path}.txt, .csv" + (", .svg and .png" if drawn else "; not enough for a picture"))
+    print("@ written:", *sorted(glob.glob(f"{path}.*")))
 
 
 def main():
@@ -202,18 +178,21 @@ def main():
     kernels = {column: kernel for name in names for column, kernel in known[name].items()}
     args.accel = guest.choose_accel(next(iter(kernels.values())).out, ARCH,
                                     os.environ.get("ACCEL", ""))
-    if args.accel == "kvm":
-        args.time = "wall"
     args.clock = OWN_TIME
-    if args.time == "wall":
-        args.clock = {"accel": args.accel}
-        args.jobs = 1
-    comparable = [code for code in WORKLOADS if args.time == "own" or code not in OWN_TIME_ONLY]
+    if args.accel == "kvm" or args.time == "wall":
+        args.time, args.clock, args.jobs = "wall", {"accel": args.accel}, 1
+    comparable = [code for code in WORKLOADS if report.columns(code, kernels)
+                  and (args.time == "own" or code not in OWN_TIME_ONLY)]
     args.workloads = chosen(args.workloads, comparable, QUICK if brief else comparable)
 
-    jobs = [job_of(args, kernels, code, name, number)
-            for number in range(1, args.rounds + 1) for code in args.workloads
-            for name in in_turns(report.columns(code, kernels), number)]
+    jobs = []
+    for number in range(1, args.rounds + 1):
+        for code in args.workloads:
+            # Each round begins with another kernel.
+            names = report.columns(code, kernels)
+            first = number % len(names)
+            jobs += [job_of(args, kernels, code, name, number)
+                     for name in names[first:] + names[:first]]
     todo = [job for job in jobs if not kept(job)]
     print(f"@ {len(jobs)} boots, {len(jobs) - len(todo)} kept from before", flush=True)
     failed = measure(todo, args.jobs)
@@ -222,7 +201,8 @@ def main():
         for row, number in kept(job).items():
             samples[job.code, row, job.kernel].append(number)
     os.makedirs(f"{args.build}/results", exist_ok=True)
-    publish(f"{args.build}/results/{args.command}", args, kernels, report.facts_of(samples), failed)
+    facts = report.facts_of(samples)
+    publish(f"{args.build}/results/{args.command}", args, kernels, facts, failed)
     sys.exit(1 if failed else 0)
 
 

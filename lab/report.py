@@ -72,15 +72,6 @@ def short(value):
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def duration(microseconds):
-    """A time with a unit that suits it."""
-    if microseconds >= 1e6:
-        return f"{microseconds / 1e6:.3g} s"
-    if microseconds >= 1000:
-        return f"{microseconds / 1000:.3g} ms"
-    return f"{microseconds:.3g} us"
-
-
 def told(facts, code, kernel):
     """The Fact of the first row of a workload, or None."""
     return facts.get((code, WORKLOADS[code].rows[0], kernel))
@@ -92,19 +83,17 @@ def in_words(facts):
     for code in PICTURE:
         base, series = told(facts, code, "base"), told(facts, code, "series")
         if base and series:
-            lines.append(f"{WORKLOADS[code].words}: {duration(base.median)} on average today, "
-                         f"{duration(series.median)} with the series")
-    series = {(code, row): one.verdict for (code, row, kernel), one in facts.items()
-              if kernel == "series" and one.verdict}
+            lines.append(f"{WORKLOADS[code].words}: {short(base.median)} us on average today, "
+                         f"{short(series.median)} with the series")
+    series = {f"{code.upper()} {row.words}": one.verdict
+              for (code, row, kernel), one in facts.items() if kernel == "series" and one.verdict}
+    if not series:
+        return ["No row of the series was measured"]
     counts = collections.Counter(series.values()).most_common()
-    worse = [f"{code.upper()} {row.words}" for (code, row), verdict in series.items()
-             if verdict == "worse"]
-    line = "Rows of the series: " + ", ".join(f"{count} {verdict}" for verdict, count in counts)
-    if worse:
-        line += f"; worse: {'; '.join(worse[:4])}"
-    if len(worse) > 4:
-        line += f" and {len(worse) - 4} more"
-    return [*lines, line if series else "No row of the series was measured"]
+    worse = [words for words, verdict in series.items() if verdict == "worse"]
+    return [*lines, "Rows of the series: "
+            + ", ".join(f"{count} {verdict}" for verdict, count in counts)
+            + (f"; worse: {'; '.join(worse)}" if worse else "")]
 
 
 def table(facts, codes, kernels, brief):
@@ -113,11 +102,9 @@ def table(facts, codes, kernels, brief):
     for code in codes:
         names = columns(code, kernels)
         ours = "series" if "series" in names else N[2]
-        head = " " * 38 + "".join(f"{kernel:>11}" for kernel in names)
-        lines.append("")
-        if code == codes[0] or not brief:
-            lines.append(f"{head}   {ours}/{names[0]} [95 % interval]" if names else head)
-        lines.append(f"{WORKLOADS[code].words} ({code.upper()})")
+        lines += ["", " " * 38 + "".join(f"{kernel:>11}" for kernel in names)
+                  + f"   {ours}/{names[0]} [95 % interval]",
+                  f"{WORKLOADS[code].words} ({code.upper()})"]
         for row in WORKLOADS[code].rows[:TOLD if brief else None]:
             here = [facts.get((code, row, kernel)) for kernel in names]
             line = f"  {row.words:<36}"
@@ -140,10 +127,10 @@ def write_csv(path, facts):
 
 
 def picture(path, facts):
-    """Draw PATH.svg and PATH.png of the workloads of PICTURE; False without samples."""
+    """Draw PATH.svg and PATH.png of the workloads of PICTURE, if there are samples."""
     codes = [code for code in PICTURE if told(facts, code, "base") and told(facts, code, "series")]
     if not codes:
-        return False
+        return
     kernels = [kernel for kernel in BARS if any(told(facts, code, kernel) for code in codes)]
     blocks = []
     for kernel in kernels:
@@ -151,7 +138,7 @@ def picture(path, facts):
         for at, code in enumerate(codes):
             one = told(facts, code, kernel)
             label = r"\n".join(textwrap.wrap(WORKLOADS[code].words, 24))
-            value = f'{one.median} "{duration(one.median)}"' if one else 'NaN ""'
+            value = f'{one.median} "{short(one.median)} us"' if one else 'NaN ""'
             blocks.append(f'{at} {value} "{label}"')
         blocks.append("\n")
     with open(f"{path}.dat", "w", encoding="utf-8") as f:
@@ -163,4 +150,3 @@ def picture(path, facts):
     subprocess.run(["gnuplot", "-e", f"path='{path}'; bars={len(kernels)}; note='{note}'; "
                     f"headline='{headline}'", "lab/figures.gp"], check=True)
     os.remove(f"{path}.dat")
-    return True
