@@ -16,47 +16,43 @@ EXPECT = "lab/expect"
 KSELFTEST = {"append": "hugepages=16 FAULT_RETRY_EXPECTED=1", "timeout": 1800, "silence": 1500}
 
 
-def one_worker(arch, *values, tree="series"):
-    """A parameter for tests of one kernel, all run by one worker of xdist, so that it boots once."""
-    return pytest.param(arch, *values, marks=pytest.mark.xdist_group(f"{arch}-{tree}"))
+def programs(arch, tree):
+    """Of the kernel's selftests, with their arguments."""
+    if tree == "series":
+        return sorted(ktap.for_arch(f"{EXPECT}/kselftests", arch))
+    fails = ktap.for_arch(f"{EXPECT}/kselftest-base-fails", arch)
+    return sorted({text.rpartition(": ")[0] for text in fails})
+
+
+# What a test of an architecture may be about, beside it.
+SUBJECTS = {"behaviour": lambda arch, tree: ktap.lines_of(f"{EXPECT}/behaviours"),
+            "program": programs,
+            "mistake": lambda arch, tree: ("alone", "mmap", "tried", "held")}
 
 
 def pytest_generate_tests(metafunc):
-    """Parameters from lab/expect: what is tested of each architecture, and what on base."""
-    names = metafunc.fixturenames
-    behaviours = ktap.lines_of(f"{EXPECT}/behaviours")
-    archs = metafunc.config.getoption("--arch").split()
-    if "on_base" in names:
-        fails = ktap.for_arch(f"{EXPECT}/kselftest-base-fails", BASE_ARCH)
-        values = behaviours if "behaviour" in names else sorted({text.rpartition(": ")[0] for text in fails})
-        key = "behaviour" if "behaviour" in names else "program"
-        metafunc.parametrize(f"on_base,{key}", [one_worker(BASE_ARCH, value, tree="base") for value in values
-                                                if BASE_ARCH in archs])
-    elif "arch" in names:
-        lists = {"behaviour": lambda arch: behaviours,
-                 "program": lambda arch: sorted(ktap.for_arch(f"{EXPECT}/kselftests", arch)),
-                 "mistake": lambda arch: ("alone", "mmap", "tried", "held")}
-        key = next((key for key in lists if key in names), None)
-        if key:
-            metafunc.parametrize(f"arch,{key}", [one_worker(arch, value) for arch in archs
-                                                 for value in lists[key](arch)])
-        else:
-            metafunc.parametrize("arch", [one_worker(arch) for arch in archs])
+    """The tests of one kernel are run by one worker of xdist, so that it boots once."""
+    if "arch" not in metafunc.fixturenames:
+        return
+    tree = "base" if metafunc.function.__name__.endswith("_on_base") else "series"
+    names = ["arch", *(name for name in SUBJECTS if name in metafunc.fixturenames)]
+    rows = []
+    for arch in metafunc.config.getoption("--arch").split():
+        if tree == "series" or arch == BASE_ARCH:
+            group = pytest.mark.xdist_group(f"{arch}-{tree}")
+            subjects = SUBJECTS[names[1]](arch, tree) if names[1:] else [None]
+            rows += [pytest.param(*(arch, subject)[:len(names)], marks=group)
+                     for subject in subjects]
+    metafunc.parametrize(names, rows)
 
 
 def kernel(build, arch, tree="series"):
     return f"{build}/out/{arch}-debug-{tree}"
 
 
-def attempts(build, arch, tree="series"):
-    """(guest.Result, {behaviour: (verdict, what was seen)}) of lab/guest/attempts.c."""
-    r = boot(kernel(build, arch, tree), arch, "attempts")
-    return r, ktap.parse(f"{build}/linux", r.output)
-
-
-def kselftest(build, arch, program, tree="series"):
-    """The same for a PROGRAM of tools/testing/selftests/mm, with its arguments."""
-    r = boot(kernel(build, arch, tree), arch, *f"kselftest-{program}".split(), **KSELFTEST)
+def results(build, arch, *program, tree="series", **how):
+    """(guest.Result, {test: (verdict, what was seen)}) of a program in a guest."""
+    r = boot(kernel(build, arch, tree), arch, *program, **how)
     return r, ktap.parse(f"{build}/linux", r.output)
 
 
@@ -83,7 +79,7 @@ def test_builds(build, arch, record_property):
 
 def test_boots(build, arch, record_property):
     """The guest ends well, and the kernel complains of nothing. A behaviour is judged by itself."""
-    r, got = attempts(build, arch)
+    r, got = results(build, arch, "attempts")
     assert r.verdict in ("ok", "failed"), f"{r.verdict}: {r.reason}; console: {r.console}"
     assert not set(got) - set(ktap.lines_of(f"{EXPECT}/behaviours"))
     assert (r.verdict == "ok") == (not failures(got))
@@ -92,16 +88,16 @@ def test_boots(build, arch, record_property):
 
 def test_behaviour(build, arch, behaviour):
     """It passes, or is skipped where lab/expect/skips says so."""
-    verdict, why = attempts(build, arch)[1].get(behaviour, ("fail", "no result"))
+    verdict, why = results(build, arch, "attempts")[1].get(behaviour, ("fail", "no result"))
     if behaviour in ktap.for_arch(f"{EXPECT}/skips", arch):
         assert verdict == "skip", f"{verdict}: {why}; take it out of lab/expect/skips"
         pytest.skip(why)
     assert verdict == "pass", f"{verdict}: {why}"
 
 
-def test_behaviour_on_base(build, on_base, behaviour):
+def test_behaviour_on_base(build, arch, behaviour):
     """Base fails what is new with the series, and nothing else."""
-    r, got = attempts(build, on_base, "base")
+    r, got = results(build, arch, "attempts", tree="base")
     assert r.verdict in ("ok", "failed"), f"{r.verdict}: {r.reason}; console: {r.console}"
     verdict, why = got.get(behaviour, ("missing", ""))
     if behaviour in ktap.lines_of(f"{EXPECT}/base-fails"):
@@ -128,46 +124,46 @@ def test_warns_of_mistake(build, arch, mistake):
 
 def test_kunit(build, arch, record_property):
     """The suites in the debug kernel ran at its boot, and skipped what is known."""
-    r, _ = attempts(build, arch)
+    r, _ = results(build, arch, "attempts")
     got = ktap.parse(f"{build}/linux", text_of(r.console))
     assert_none(failures(got))
     assert not [suite for suite in ktap.lines_of(f"{EXPECT}/kunit-suites")
                 if got.get(suite, ("missing", ""))[0] != "pass"]
     cases = {name: verdict for name, (verdict, _) in got.items()
              if not any(other.startswith(name + ".") for other in got)}
-    skipped = sorted(name.rpartition(".")[2] for name, verdict in cases.items() if verdict == "skip")
-    assert skipped == sorted(ktap.for_arch(f"{EXPECT}/kunit-skips", arch))
+    skipped = [name.rpartition(".")[2] for name, verdict in cases.items() if verdict == "skip"]
+    assert sorted(skipped) == sorted(ktap.for_arch(f"{EXPECT}/kunit-skips", arch))
     record_property("count", len(cases) - len(skipped))
     record_property("skipped", len(skipped))
 
 
 def test_kselftest(build, arch, program, record_property):
     """A program of tools/testing/selftests/mm passes, and skips what is known."""
-    r, got = kselftest(build, arch, program)
+    r, got = results(build, arch, *f"kselftest-{program}".split(), **KSELFTEST)
     assert_none(failures(got))
     assert r.verdict == "ok", f"{r.verdict}: {r.reason}; console: {r.console}"
     known = of_program(ktap.for_arch(f"{EXPECT}/kselftest-skips", arch), program)
     skipped = [name for name, (verdict, _) in got.items() if verdict == "skip"]
-    assert_none([f"{name}: skipped, but not in {EXPECT}/kselftest-skips" for name in skipped
-                 if not any(fnmatch.fnmatchcase(name, pattern) for pattern in known)])
-    assert_none([f"{pattern}: in {EXPECT}/kselftest-skips, but not skipped" for pattern in known
-                 if set(fnmatch.filter(got, pattern)) - set(skipped) or not fnmatch.filter(got, pattern)])
+    meant = {pattern: set(fnmatch.filter(got, pattern)) for pattern in known}
+    assert_none([f"{name}: skipped, but not in {EXPECT}/kselftest-skips"
+                 for name in set(skipped).difference(*meant.values())])
+    assert_none([f"{pattern}: in {EXPECT}/kselftest-skips, but not skipped"
+                 for pattern, names in meant.items() if not names or names - set(skipped)])
     record_property("count", len(got) - len(skipped))
     record_property("skipped", len(skipped))
 
 
-def test_kselftest_on_base(build, on_base, program):
+def test_kselftest_on_base(build, arch, program):
     """Base fails what is new with the series, and nothing else."""
-    r, got = kselftest(build, on_base, program, "base")
+    r, got = results(build, arch, *f"kselftest-{program}".split(), tree="base", **KSELFTEST)
     assert r.verdict in ("ok", "failed"), f"{r.verdict}: {r.reason}; console: {r.console}"
-    must = of_program(ktap.for_arch(f"{EXPECT}/kselftest-base-fails", on_base), program)
+    must = of_program(ktap.for_arch(f"{EXPECT}/kselftest-base-fails", arch), program)
     may = of_program(ktap.lines_of(f"{EXPECT}/base-may-fail"), program)
     assert not [pattern for pattern in must + may if not fnmatch.filter(got, pattern)]
-    new = {name for name in got if any(fnmatch.fnmatchcase(name, pattern) for pattern in must)}
-    judged = {name: result for name, result in got.items() if name not in may}
-    assert_none([f"{name}: {verdict}, so it proves nothing" for name, (verdict, _) in judged.items()
-                 if name in new and verdict != "fail"])
-    assert_none(failures({name: result for name, result in judged.items() if name not in new}))
+    new = {name for pattern in must for name in fnmatch.filter(got, pattern)} - set(may)
+    assert_none([f"{name}: {got[name][0]}, so it proves nothing" for name in new
+                 if got[name][0] != "fail"])
+    assert_none(failures({name: got[name] for name in got.keys() - new - set(may)}))
 
 
 @pytest.mark.parametrize("program, want, options", [
@@ -203,4 +199,4 @@ def test_verdict(build, pytestconfig, program, want, options):
     ("", True)])
 def test_parser(build, text, bad):
     """Nothing but the whole of the results is a pass."""
-    assert bad == any(verdict == "fail" for verdict, _ in ktap.parse(f"{build}/linux", text).values())
+    assert bad == bool(failures(ktap.parse(f"{build}/linux", text)))
