@@ -29,6 +29,7 @@ $(if $(B),,$(error see above))
 
 IN = lab/in.sh
 STEP = @lab/step.sh '$@' '$(B)/logs/$@.log'
+GIT = git -c safe.directory='*' -C '$(AT)/linux'
 
 help:
 	@echo 'The two commands: make run, make test. All:'
@@ -92,7 +93,12 @@ setup:
 kernel-%: tree
 	$(STEP) $(IN) lab/build.sh $(B) $(subst -, ,$*) $(if $(filter test,$(MAKECMDGOALS)),|| [ $$? != 130 ])
 
+# "Applies to:" in an alternative's patch says which branch it goes on.
+alternative-%: AT = $(B)/alternatives
 alternative-%: tree
-	$(STEP) lab/alternative.sh $(B) $*
+	@$(IN) lab/clone.sh $(B) alternatives
+	@$(GIT) checkout -q --force --detach $$(sed -n 's/^Applies to: //p' alternatives/$*.patch)
+	@$(GIT) apply --index $(CURDIR)/alternatives/$*.patch
+	$(STEP) env AT=$(AT) $(IN) lab/build.sh $(B) x86_64 perf $*
 
 .PHONY: help run test boot figures series tree mutants bisect more clean setup
