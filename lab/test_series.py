@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The patches as patches, what the kernel's own checkers say of them, the audit and the models."""
 import collections
+import functools
 import glob
 import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +19,7 @@ PATCHES = [p for folder in ("fixes", "patches") for p in sorted(glob.glob(f"{fol
 LETTER = "patches/0000-cover-letter.patch"
 # Drivers that no guest has are compiled for one architecture.
 DRIVERS_ARCH = "arm64"
-DRIVERS = ["drivers/gpu/drm/panthor/panthor_gem.o"]
+DRIVERS = ["drivers/gpu/drm/panthor/panthor_gem.c"]
 
 
 def pytest_generate_tests(metafunc):
@@ -45,14 +47,15 @@ def assert_none(wrong):
         pytest.fail("\n".join(wrong), pytrace=False)
 
 
-@pytest.fixture(scope="session")
-def pinned(build):
-    """Whether the base is the one of base.mk, not a tree of the user's."""
-    return f"BASE_VERSION = {text_of(f'{build}/linux/.git/vfr-base')}" in text_of("base.mk")
+@pytest.fixture(scope="session", name="pinned")
+def fixture_pinned(build):
+    """Skip unless the base is the one of base.mk: a tree of the user's has other lists."""
+    if f"BASE_VERSION = {text_of(f'{build}/linux/.git/vfr-base')}" not in text_of("base.mk"):
+        pytest.skip("another base than the one of base.mk")
 
 
-@pytest.fixture(scope="session")
-def touched(build):
+@pytest.fixture(scope="session", name="touched")
+def fixture_touched(build):
     """The files that the fixes and the series change or add."""
     return run("git", "-C", f"{build}/linux", "diff", "--name-only", "base..series").split()
 
@@ -62,25 +65,21 @@ def touched(build):
 def test_git_am(build, tmp_path):
     """All apply with git am to the base, and give the tree that was built."""
     git = ("git", "-C", str(tmp_path), "-c", "user.name=test", "-c", "user.email=test@localhost")
-    run("git", "clone", "-q", "--shared", "--sparse", "--branch", "base", f"{build}/linux", str(tmp_path))
+    run("git", "clone", "-q", "--shared", "--sparse", "--branch", "base", f"{build}/linux",
+        str(tmp_path))
     run(*git, "am", "-q", *map(os.path.abspath, PATCHES))
     assert run(*git, "rev-parse", "HEAD^{tree}") == \
         run("git", "-C", f"{build}/linux", "rev-parse", "series^{tree}")
 
 
-def test_regenerated(build, pinned, tmp_path):
+@pytest.mark.usefixtures("pinned")
+def test_regenerated(build, tmp_path):
     """fixes/, patches/ and the view are what `make series` would write."""
     run("lab/series.sh", build, str(tmp_path))
-    if not pinned:
-        ids = [[run("git", "patch-id", "--stable", input=text_of(p)).split()[:1]
-                for p in sorted(glob.glob(f"{top}/fixes/*") + glob.glob(f"{top}/patches/*"))]
-               for top in (".", tmp_path)]
-        assert ids[0] == ids[1]
-        pytest.skip("another base than the pinned one: the patch-ids are equal, the bytes were not compared")
     top = sorted(os.listdir(tmp_path))
     assert {"fixes", "patches", "mm"} < set(top)
-    assert_none([line for name in top
-                 for line in run("diff", "-rq", str(tmp_path / name), name, fails=True).splitlines()])
+    assert_none([line for name in top for line in
+                 run("diff", "-rq", str(tmp_path / name), name, fails=True).splitlines()])
 
 
 @pytest.mark.parametrize("patch", PATCHES)
@@ -96,7 +95,8 @@ def test_checkpatch(build, patch):
 @pytest.mark.parametrize("patch", PATCHES)
 def test_trailers(patch):
     text = text_of(patch).split("\n---\n", maxsplit=1)[0]
-    assert not re.findall("^(?:Signed-off|Acked|Reviewed|Tested)-by:.*", text, re.M), "nobody gave it"
+    given = re.findall("^(?:Signed-off|Acked|Reviewed|Tested)-by:.*", text, re.M)
+    assert not given, "nobody gave it"
     assert re.search("^Assisted-by: LLM", text, re.M)
     assert patch.startswith("patches/") or re.search("^Fixes: ", text, re.M)
 
@@ -107,12 +107,12 @@ def test_cover_letter():
     assert "Linux 7.3" in text, "names no base"
 
 
-def test_recipients(build, pinned):
+@pytest.mark.usefixtures("pinned")
+def test_recipients(build):
     """The letter's Cc: lines are what get_maintainer.pl says."""
-    if not pinned:
-        pytest.skip("another base than the pinned one has another list")
-    said = run("perl", "scripts/get_maintainer.pl", "--no-git", "--no-git-fallback", "--norolestats",
-               *(os.path.abspath(p) for p in PATCHES if p.startswith("patches/")), cwd=f"{build}/linux")
+    patches = [os.path.abspath(path) for path in PATCHES if path.startswith("patches/")]
+    said = run("perl", "scripts/get_maintainer.pl", "--no-git", "--no-git-fallback",
+               "--norolestats", *patches, cwd=f"{build}/linux")
     assert sorted(re.findall("^Cc: (.*)$", text_of(LETTER), re.M)) == sorted(said.splitlines())
 
 
@@ -139,7 +139,8 @@ def new_warnings(say):
 
 
 def kernel_doc(build, tree, files):
-    said = run("python3", "tools/docs/kernel-doc", "-none", "-Wall", *files, fails=True, cwd=f"{build}/{tree}")
+    said = run("python3", "tools/docs/kernel-doc", "-none", "-Wall", *files, fails=True,
+               cwd=f"{build}/{tree}")
     assert "Traceback" not in said and files, said
     return said
 
@@ -167,8 +168,8 @@ def test_htmldocs(build, touched):
         out = f"{build}/out/docs-{tree}"
         shutil.rmtree(out, ignore_errors=True)
         os.makedirs(out)
-        said = run("make", "-s", "-C", f"{build}/{tree}", f"O=/vfr/{out}", f"SPHINXDIRS={' '.join(sections)}",
-                   "htmldocs")
+        said = run("make", "-s", "-C", f"{build}/{tree}", f"O=/vfr/{out}", "htmldocs",
+                   f"SPHINXDIRS={' '.join(sections)}")
         assert glob.glob(f"{out}/Documentation/output/{sections[0]}/**/*.html", recursive=True)
         return said
     assert_none(new_warnings(say))
@@ -178,32 +179,33 @@ def test_lint(build, arch, touched):
     """W=1 and sparse on what is touched, in an output folder of its own: W=1 must not touch
     the kernel's."""
     facts, kernel = guest.arch_facts(arch), f"{build}/out/{arch}-debug-series"
-    assert os.path.exists(f"{kernel}/.complete"), f"no kernel, see {build}/logs/kernel-{arch}-debug-series.log"
+    assert os.path.exists(f"{kernel}/.complete"), \
+        f"no kernel, see {build}/logs/kernel-{arch}-debug-series.log"
     config = text_of(f"{kernel}/.config")
-    objects = [f[:-2] + ".o" for f in touched if f.endswith(".c") and not f.startswith(("tools/", "drivers/"))
-               and (not f.startswith("arch/") or f.split("/")[1] == {"x86_64": "x86"}.get(arch, arch))]
+    folder = "x86" if arch == "x86_64" else arch
+    sources = [f for f in touched if re.match(rf"(?!tools/|drivers/|arch/(?!{folder}/)).*\.c$", f)]
     if arch == DRIVERS_ARCH:
         config += text_of("lab/config/drivers.config")
-        objects += DRIVERS + [f[:-2] + ".o" for f in touched if re.match(r"drivers/.*\.c$", f)]
+        sources += {*DRIVERS, *(f for f in touched if re.match(r"drivers/.*\.c$", f))}
 
     def say(tree):
         out = f"{build}/out/{arch}-lint-{tree}"
-        make = ["make", "-s", "-C", f"{build}/{tree}", f"O=/vfr/{out}", f"ARCH={facts['KARCH']}",
-                f"CROSS_COMPILE={facts['CROSS']}", f"CC=ccache {facts['CROSS']}gcc", f"-j{os.cpu_count()}"]
         env = {**os.environ, "CCACHE_DIR": "/cache/ccache", "CCACHE_NOINODECACHE": "1"}
+        make = functools.partial(
+            run, "make", "-s", "-C", f"{build}/{tree}", f"O=/vfr/{out}", f"ARCH={facts['KARCH']}",
+            f"CROSS_COMPILE={facts['CROSS']}", f"CC=ccache {facts['CROSS']}gcc",
+            f"-j{os.cpu_count()}", env=env)
         os.makedirs(out, exist_ok=True)
-        with open(f"{out}/.config", "w", encoding="utf-8") as f:
-            f.write(config)
-        run(*make, "olddefconfig", env=env)
-        run(*make, "prepare", env=env)
+        Path(out, ".config").write_text(config, "utf-8")
+        make("olddefconfig")
+        make("prepare")
         # What the series adds is not in the base.
-        there = [o for o in dict.fromkeys(objects) if os.path.exists(f"{build}/{tree}/{o[:-2]}.c")]
-        for name in there:
-            if os.path.exists(f"{out}/{name}"):
-                os.unlink(f"{out}/{name}")
-        said = run(*make, "-k", "W=1", "C=2", "CHECK=/vfr/lab/sparse.sh", *there, env=env)
+        objects = [f"{f[:-2]}.o" for f in sources if os.path.exists(f"{build}/{tree}/{f}")]
+        for name in objects:
+            Path(out, name).unlink(missing_ok=True)
+        said = make("-k", "W=1", "C=2", "CHECK=/vfr/lab/sparse.sh", *objects)
         assert "sparse is not available" not in said and "specified, but" not in said, said
-        assert there and all(os.path.exists(f"{out}/{name}") for name in there)
+        assert objects and all(os.path.exists(f"{out}/{name}") for name in objects)
         return said
     assert_none(new_warnings(say))
 
@@ -224,24 +226,28 @@ def test_model(build):
     assert any(line.startswith("ok mutant ") for line in said)
 
 
-def test_audit(build, pinned):
+@pytest.mark.usefixtures("pinned")
+def test_audit(build):
     """Every part of a fault retry in the base has a row in docs/retry.md."""
-    if not pinned:
-        pytest.skip("another base: the rows are those of base.mk's")
     assert_none(audit.check(f"{build}/base"))
 
 
-def test_audit_can_fail(build, pinned, tmp_path):
+@pytest.mark.usefixtures("pinned")
+def test_audit_can_fail(build, tmp_path):
     """A new producer, a new handler and a function that is gone are all found."""
-    if not pinned:
-        pytest.skip("another base: the rows are those of base.mk's")
     for file in {file for file, _ in audit.table(audit.TABLE)} - {"mm/hmm.c"}:
         os.makedirs((tmp_path / file).parent, exist_ok=True)
         shutil.copy(f"{build}/base/{file}", tmp_path / file)
-    (tmp_path / "new.c").write_text("static vm_fault_t new_fault(struct vm_fault *vmf)\n{\n"
-                                    "\treturn VM_FAULT_RETRY;\n}\n\n"
-                                    "static const struct vm_operations_struct new_ops = {\n"
-                                    "\t.huge_fault = other_fault,\n};\n", encoding="utf-8")
+    (tmp_path / "new.c").write_text("""static vm_fault_t new_fault(struct vm_fault *vmf)
+{
+	return VM_FAULT_RETRY;
+}
+
+static const struct vm_operations_struct new_ops = {
+	.huge_fault = other_fault,
+};
+""", encoding="utf-8")
     wrong = "\n".join(audit.check(tmp_path))
-    for found in ("new.c:new_fault: takes part", "other_fault (new.c)", "mm/hmm.c:hmm_do_fault: has a row"):
+    for found in ("new.c:new_fault: takes part", "other_fault (new.c)",
+                  "mm/hmm.c:hmm_do_fault: has a row"):
         assert found in wrong
