@@ -19,23 +19,27 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 # Whoever names one of these has a part in a retry.
-WORDS = ("VM_FAULT_RETRY", "FAULT_FLAG_VMA_LOCK", "folio_lock_or_retry",
-         "__folio_lock_or_retry", "handle_userfault", "vmf_can_call_fault",
-         "vmf_anon_prepare", "__vmf_anon_prepare", "release_fault_lock",
-         "maybe_unlock_mmap_for_io", "filemap_fault", "ttm_bo_vm_reserve",
-         "lock_vma_under_rcu")
-WORD = re.compile(r"\b(?:" + "|".join(WORDS) + r")\b")
+WORD = re.compile(r"\b(?:VM_FAULT_RETRY|FAULT_FLAG_VMA_LOCK|(?:__)?folio_lock_or_retry"
+                  r"|handle_userfault|vmf_can_call_fault|(?:__)?vmf_anon_prepare"
+                  r"|release_fault_lock|maybe_unlock_mmap_for_io|filemap_fault"
+                  r"|ttm_bo_vm_reserve|lock_vma_under_rcu)\b")
 OPS = ("map_pages", "huge_fault", "pfn_mkwrite")
 # Where nothing of the kernel itself is.
 SKIP = ("Documentation/", "tools/", "scripts/")
 
 NOISE = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"', re.S)
+OPERATIONS = re.compile(r"vm_operations_struct\s+\w+(?:\s+\w+)?\s*=\s*\{(.*?)\n?\}\s*;", re.S)
 # The name of what begins at the left margin: a function, an enum, a macro.
 HEAD = re.compile(r"^(?:#\s*define\s+(?P<macro>\w+)|(?:typedef\s+)?enum\s+(?P<enum>\w+)\s*\{"
                   r"|(?:[A-Za-z_][\w \t*]*?[\s*])?(?P<func>\w+)\s*\((?!.*;\s*$))")
 KEYWORDS = {"if", "for", "while", "switch", "return", "else", "do", "sizeof", "defined"}
+
+
+def text_of(path):
+    return path.read_text("utf-8", "replace")
 
 
 def strip(text):
@@ -61,7 +65,7 @@ def functions(text):
 
 def candidates(tree):
     """The files that name any of it, relative to TREE."""
-    pattern = "|".join([*WORDS, *(rf"\.{o}\b" for o in OPS)])
+    pattern = WORD.pattern.replace("(?:", "(") + rf"|\.({'|'.join(OPS)})\b"
     out = subprocess.run(["grep", "-rlE", "--include=*.[ch]", pattern, "."], cwd=tree,
                          check=True, capture_output=True, text=True).stdout
     return sorted(f[2:] for f in out.split() if not f[2:].startswith(SKIP))
@@ -71,16 +75,15 @@ def concerned(tree):
     """({(file, function)} that name a word, {handler: where} of vm_operations)."""
     users, handlers = set(), collections.defaultdict(set)
     for file in candidates(tree):
-        with open(f"{tree}/{file}", encoding="utf-8", errors="replace") as f:
-            text = strip(f.read())
+        text = strip(text_of(Path(tree, file)))
         for name, line in functions(text):
             if WORD.search(line) and not re.match(r"\s*\.\w+\s*=", line) and name:
                 # A prototype belongs to nobody.
                 if not re.match(r"^[A-Za-z_][^={}]*\([^{}]*\)?\s*;?\s*$", line) or \
                         line.startswith(("\t", " ")) or "{" in line:
                     users.add((file, name))
-        for m in re.finditer(r"vm_operations_struct\s+\w+(?:\s+\w+)?\s*=\s*\{(.*?)\n?\}\s*;", text, re.S):
-            ops = dict(re.findall(r"\.(\w+)\s*=\s*&?(\w+)", m[1]))
+        for body in OPERATIONS.findall(text):
+            ops = dict(re.findall(r"\.(\w+)\s*=\s*&?(\w+)", body))
             for op in ("huge_fault", "pfn_mkwrite"):
                 if op in ops:
                     handlers[ops[op]].add(file)
@@ -89,41 +92,29 @@ def concerned(tree):
     return users, handlers
 
 
-def table(path):
-    """{(file, function)} of the rows of a Markdown table whose head is File, Function."""
-    rows, inside = [], False
-    with open(path, encoding="utf-8") as f:
-        for line in f:
-            cells = [c.strip().strip("`") for c in line.split("|")[1:-1]]
-            if cells[:2] == ["File", "Function"]:
-                inside = True
-            elif not cells:
-                inside = False
-            elif inside and not set(cells[0]) <= set("-: "):
-                rows.append((cells[0], cells[1]))
-    return rows
-
-
 TABLE = "docs/retry.md"
+# A row of it: the file and the function come first.
+ROW = re.compile(r"^\| `?(\w[\w.-]*/[\w/.-]+)`? *\| `?(\w+)`? *\|", re.M)
+
+
+def table():
+    """[(file, function)] of the rows of TABLE."""
+    return ROW.findall(text_of(Path(TABLE)))
 
 
 def check(tree):
     """A list of what is wrong, one line each."""
-    rows = table(TABLE)
-    known, names = set(rows), {function for _, function in rows}
-    wrong = [f"{f}:{n}: twice in the table" for (f, n), k in collections.Counter(rows).items() if k > 1]
+    rows = collections.Counter(table())
+    names = {function for _, function in rows}
     users, handlers = concerned(tree)
+    wrong = [f"{f}:{n}: twice in the table" for (f, n), count in rows.items() if count > 1]
     wrong += [f"{f}:{n}: takes part in fault retries, but has no row in {TABLE}"
-              for f, n in sorted(users - known)]
+              for f, n in sorted(users - rows.keys())]
     wrong += [f"{h} ({', '.join(sorted(f))}): called under the VMA lock, but has no row in {TABLE}"
               for h, f in sorted(handlers.items()) if h not in names]
-    for file, name in sorted(known):
-        try:
-            with open(f"{tree}/{file}", encoding="utf-8", errors="replace") as f:
-                there = re.search(rf"\b{re.escape(name)}\b", f.read())
-        except OSError:
-            there = None
-        if not there:
+    for file, name in sorted(rows):
+        path = Path(tree, file)
+        if not path.exists() or not re.search(rf"\b{re.escape(name)}\b", text_of(path)):
             wrong.append(f"{file}:{name}: has a row in {TABLE}, but is gone")
     return wrong
 
