@@ -18,8 +18,8 @@ from pathlib import Path
 
 import guest
 import ktap
-from conftest import build_kernel, kept
-from test_series import assert_none, run, text_of, warnings
+from conftest import assert_none, build_kernel, kept, run, text_of
+from test_series import warnings
 
 # Behaviours, by the first word of their names, and the subject of the commit they need.
 BRINGS = {"B12": "userfaultfd: wake the waiters of all modes",

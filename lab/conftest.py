@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""pytest's options, what it prints (a line a test, a matrix, one closing line), memos.
+"""pytest's options, what it prints (a line a test, a matrix, one closing line), helpers.
 
 Lines that begin with "@ " are for the terminal of `make test`: what failed, was skipped or took
 a second. All lines are in its log.
@@ -45,6 +45,26 @@ def build(pytestconfig):
     return pytestconfig.getoption("--build")
 
 
+def run(*command, fails=False, **how):
+    """stdout and stderr of a command; one that FAILS unexpectedly fails the test with them."""
+    r = subprocess.run(command, text=True, errors="replace", check=False, stdout=subprocess.PIPE,
+                       stderr=subprocess.STDOUT, **how)
+    if r.returncode and not fails:
+        pytest.fail(f"{' '.join(command)}: {r.returncode}\n{r.stdout[-3000:]}", pytrace=False)
+    return r.stdout
+
+
+def text_of(path):
+    with open(path, encoding="utf-8") as f:
+        return f.read()
+
+
+def assert_none(wrong):
+    """WRONG: lines, one a mistake."""
+    if wrong:
+        pytest.fail("\n".join(wrong), pytrace=False)
+
+
 @functools.cache
 def boot(out, arch, *program, **how):
     """guest.run() with the kernel and guest of OUT, once in a process.
@@ -59,11 +79,7 @@ def boot(out, arch, *program, **how):
 
 def build_kernel(top, arch, **env):
     """lab/build.sh: the debug kernel of what TOP/linux has checked out; returns its folder."""
-    r = subprocess.run(["lab/build.sh", top, arch, "debug", "series"], env={**os.environ, **env},
-                       check=False, text=True, errors="replace", stdout=subprocess.PIPE,
-                       stderr=subprocess.STDOUT)
-    if r.returncode:
-        pytest.fail(f"does not build: {r.stdout[-1500:]}", pytrace=False)
+    run("lab/build.sh", top, arch, "debug", "series", env={**os.environ, **env})
     return f"{top}/out/{arch}-debug-series"
 
 

@@ -20,8 +20,7 @@ import pytest
 
 import guest
 import ktap
-from conftest import build_kernel, kept
-from test_series import run
+from conftest import build_kernel, kept, run
 
 ARCH = "x86_64"
 MUTANTS = sorted(Path("mutants").glob("*.patch"))

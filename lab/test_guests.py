@@ -7,8 +7,8 @@ import pytest
 
 import guest
 import ktap
-from conftest import boot
-from test_series import assert_none, new_warnings, text_of
+from conftest import assert_none, boot, text_of
+from test_series import new_warnings
 
 # The architecture whose base kernel is tested, too.
 BASE_ARCH = "x86_64"

@@ -6,13 +6,13 @@ import glob
 import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 import audit
 import guest
+from conftest import assert_none, run, text_of
 
 PATCHES = [p for folder in ("fixes", "patches") for p in sorted(glob.glob(f"{folder}/*.patch"))
            if "/0000-" not in p]
@@ -25,26 +25,6 @@ DRIVERS = ["drivers/gpu/drm/panthor/panthor_gem.c"]
 def pytest_generate_tests(metafunc):
     if "arch" in metafunc.fixturenames:
         metafunc.parametrize("arch", metafunc.config.getoption("--arch").split())
-
-
-def run(*command, fails=False, **how):
-    """stdout and stderr of a command; one that FAILS unexpectedly fails the test with them."""
-    r = subprocess.run(command, text=True, errors="replace", check=False, stdout=subprocess.PIPE,
-                       stderr=subprocess.STDOUT, **how)
-    if r.returncode and not fails:
-        pytest.fail(f"{' '.join(command)}: {r.returncode}\n{r.stdout[-3000:]}", pytrace=False)
-    return r.stdout
-
-
-def text_of(path):
-    with open(path, encoding="utf-8") as f:
-        return f.read()
-
-
-def assert_none(wrong):
-    """WRONG: lines, one a mistake."""
-    if wrong:
-        pytest.fail("\n".join(wrong), pytrace=False)
 
 
 @pytest.fixture(scope="session", name="pinned")
