@@ -65,14 +65,17 @@ def assert_none(wrong):
         pytest.fail("\n".join(wrong), pytrace=False)
 
 
+def kernel(top, arch, tree="series"):
+    """The folder of a debug kernel; one that is not there fails the test."""
+    name = f"{arch}-debug-{tree}"
+    if not os.path.exists(f"{top}/out/{name}/.complete"):
+        pytest.fail(f"no kernel, see {top}/logs/kernel-{name}.log", pytrace=False)
+    return f"{top}/out/{name}"
+
+
 @functools.cache
 def boot(out, arch, *program, **how):
-    """guest.run() with the kernel and guest of OUT, once in a process.
-
-    A kernel that is not there is a failure, which names the log of its build."""
-    if not os.path.exists(f"{out}/.complete"):
-        top, _, name = out.partition("/out/")
-        pytest.fail(f"no kernel, see {top}/logs/kernel-{name}.log", pytrace=False)
+    """guest.run() with the kernel and guest of OUT, once in a process."""
     how = {"timeout": 900, "silence": 300, "log": f"{out}/{'-'.join(program)}", **how}
     return guest.run(out, arch, list(program), **how)
 

@@ -12,7 +12,7 @@ import pytest
 
 import audit
 import guest
-from conftest import assert_none, run, text_of
+from conftest import assert_none, kernel, run, text_of
 
 PATCHES = [p for folder in ("fixes", "patches") for p in sorted(glob.glob(f"{folder}/*.patch"))
            if "/0000-" not in p]
@@ -158,10 +158,8 @@ def test_htmldocs(build, touched):
 def test_lint(build, arch, touched):
     """W=1 and sparse on what is touched, in an output folder of its own: W=1 must not touch
     the kernel's."""
-    facts, kernel = guest.arch_facts(arch), f"{build}/out/{arch}-debug-series"
-    assert os.path.exists(f"{kernel}/.complete"), \
-        f"no kernel, see {build}/logs/kernel-{arch}-debug-series.log"
-    config = text_of(f"{kernel}/.config")
+    facts = guest.arch_facts(arch)
+    config = text_of(f"{kernel(build, arch)}/.config")
     folder = "x86" if arch == "x86_64" else arch
     sources = [f for f in touched if re.match(rf"(?!tools/|drivers/|arch/(?!{folder}/)).*\.c$", f)]
     if arch == DRIVERS_ARCH:
