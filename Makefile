@@ -36,26 +36,27 @@ help:
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
 	@echo 'Architectures: $(ARCHS). Variables: see the top of the Makefile.'
 
-# A guest that failed is told in the table, and the step fails.
-CHOICE = $(if $(W),--workloads '$(W)') $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(TIME),--time $(TIME))
-run: kernel-x86_64-perf-base kernel-x86_64-perf-series ## build base and series, boot both in turns, show what differs
-	$(STEP) $(IN) lab/figures.py $(B) run $(CHOICE); status=$$?; cat $(B)/results/run.txt; exit $$status
+# A guest that failed is told in the table, which is shown, and the step fails.
+CHOICE = $(if $(W),--workloads '$(W)') $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	$(if $(TIME),--time $(TIME)); status=$$?; cat $(B)/results/$@.txt; exit $$status
+run: kernel-x86_64-perf-base kernel-x86_64-perf-series ## base and series: what differs
+	$(STEP) $(IN) lab/figures.py $(B) run $(CHOICE)
 
 # The series on every architecture, the base on one: it shows what the tests prove.
 TESTED = $(if $(filter x86_64,$(ARCH)),kernel-x86_64-debug-base) $(ARCH:%=kernel-%-debug-series)
 test: $(TESTED) ## all tests; ARCH="..." for some architectures
-	$(STEP) $(IN) python3 -m pytest -n 2 --dist loadgroup lab --build $(B) --arch '$(ARCH)' $(if $(K),-k '$(K)'); \
-		status=$$?; tail -n 1 $(B)/logs/$@.log; exit $$status
+	$(STEP) $(IN) python3 -m pytest -n 2 --dist loadgroup lab --build $(B) --arch '$(ARCH)' \
+		$(if $(K),-k '$(K)'); status=$$?; tail -n 1 $(B)/logs/$@.log; exit $$status
 
-boot: kernel-x86_64-perf-$(TREE) ## a guest with a shell (TREE=base: the base kernel); ctrl-a x ends it
+boot: kernel-x86_64-perf-$(TREE) ## a guest with a shell (TREE=base: base); ctrl-a x ends it
 	$(IN) lab/guest.py $(B)/out/x86_64-perf-$(TREE) x86_64 --shell
 
 ALTERNATIVES = $(patsubst alternatives/%.patch,%,$(wildcard alternatives/*.patch))
 KERNELS ?= base series $(ALTERNATIVES)
-figures: $(patsubst %,kernel-x86_64-perf-%,$(filter base series,$(KERNELS))) \
-	$(patsubst %,alternative-%,$(filter $(ALTERNATIVES),$(KERNELS))) ## all workloads on all kernels (hours; goes on where it was)
-	$(STEP) $(IN) lab/figures.py $(B) figures --kernels '$(KERNELS)' $(CHOICE); \
-		status=$$?; cat $(B)/results/figures.txt; exit $$status
+MEASURED = $(patsubst %,kernel-x86_64-perf-%,$(filter base series,$(KERNELS))) \
+	$(patsubst %,alternative-%,$(filter $(ALTERNATIVES),$(KERNELS)))
+figures: $(MEASURED) ## all workloads on all kernels (hours; goes on where it was)
+	$(STEP) $(IN) lab/figures.py $(B) figures --kernels '$(KERNELS)' $(CHOICE)
 
 series: ## regenerate patches/, fixes/ and the view from the commits in the tree
 	$(STEP) $(IN) lab/series.sh $(B)
@@ -91,7 +92,8 @@ setup:
 # kernel-ARCH-FLAVOUR-TREE. In `make test` one that does not build is a failure among
 # others, and the rest goes on.
 kernel-%: tree
-	$(STEP) $(IN) lab/build.sh $(B) $(subst -, ,$*) $(if $(filter test,$(MAKECMDGOALS)),|| [ $$? != 130 ])
+	$(STEP) $(IN) lab/build.sh $(B) $(subst -, ,$*) \
+		$(if $(filter test,$(MAKECMDGOALS)),|| [ $$? != 130 ])
 
 # "Applies to:" in an alternative's patch says which branch it goes on.
 alternative-%: AT = $(B)/alternatives

@@ -26,20 +26,25 @@ for file in "$tarball" "$cache"/base/*; do
 	[ "$file" != "$tarball" ] || echo "@ $tarball is damaged: fetching it anew"
 done
 
-help="What you can do: check the network, or name another mirror (DEBIAN_MIRROR=...); put the tarball with the sha256 $BASE_SHA256 into the cache, folder base; or use a kernel tree of yours: KERNEL=/path/to/linux."
+help="What you can do: check the network, or name another mirror (DEBIAN_MIRROR=...); put the \
+tarball with the sha256 $BASE_SHA256 into the cache, folder base; or use a kernel tree of \
+yours: KERNEL=/path/to/linux."
 # A state of its own for apt: the build root is read-only.
 apt=$cache/apt
 rm -rf "$apt"
 mkdir -p "$apt/lists/partial" "$apt/archives/partial"
-sed -n '/^deb /{s/ trixie main/ trixie-backports main/p;q;}' /etc/apt/sources.list > "$apt/sources.list"
-set -- -q -o APT::Sandbox::User=root -o Dir::State="$apt" -o Dir::State::status=/var/lib/dpkg/status \
-	-o Dir::Cache="$apt" -o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=- \
+sed -n '/^deb /{s/ trixie main/ trixie-backports main/p;q;}' /etc/apt/sources.list \
+	> "$apt/sources.list"
+set -- -q -o APT::Sandbox::User=root -o Dir::State="$apt" -o Dir::Cache="$apt" \
+	-o Dir::State::status=/var/lib/dpkg/status \
+	-o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=- \
 	-o Acquire::Retries=2 -o Acquire::http::Timeout=30 -o APT::Update::Error-Mode=any
 apt-get "$@" update || die "the list of packages cannot be fetched. $help"
 cd "$apt"
 apt-get "$@" download "$BASE_PACKAGE=$BASE_VERSION" ||
 	die "Debian offers no $BASE_PACKAGE $BASE_VERSION (any more?). $help"
-dpkg-deb --fsys-tarfile ./*.deb | tar -x --to-stdout ./usr/src/"$BASE_PACKAGE.tar.xz" > "$tarball.tmp" ||
+dpkg-deb --fsys-tarfile ./*.deb |
+	tar -x --to-stdout ./usr/src/"$BASE_PACKAGE.tar.xz" > "$tarball.tmp" ||
 	die "the package cannot be unpacked: see above, is the disk full?"
 [ "$(sum "$tarball.tmp")" = "$BASE_SHA256" ] ||
 	die "the source in $BASE_PACKAGE $BASE_VERSION is not the one of base.mk ($BASE_SHA256). $help"

@@ -27,7 +27,8 @@ fragment() {
 own=$(fragment "$flavour")
 [ "$own" ] || die "unknown flavour '$flavour': no lab/config/$flavour.config"
 # "# With: FLAVOUR..." in a flavour's file: these come before it.
-fragments=$(for name in common $(sed -n 's/^# With: //p' "$own") "$flavour" "$arch" "$flavour-$arch"; do
+before=$(sed -n 's/^# With: //p' "$own")
+fragments=$(for name in common $before "$flavour" "$arch" "$flavour-$arch"; do
 	fragment "$name"
 done)
 # Before the commit that brings the series' own tests there are none.
@@ -50,7 +51,8 @@ id=$({
 # "Depend" saves running the preprocessor twice for each miss (see cc.sh for its price).
 # ccache's inode cache is a file in memory: a full disk cuts it short, and kills ccache.
 export CCACHE_DIR=/cache/ccache CCACHE_MAXSIZE=12G CCACHE_DEPEND=1 CCACHE_NOINODECACHE=1
-export KBUILD_BUILD_TIMESTAMP='2000-01-01' KBUILD_BUILD_USER=vfr KBUILD_BUILD_HOST=vfr KBUILD_BUILD_VERSION=1
+export KBUILD_BUILD_TIMESTAMP='2000-01-01' KBUILD_BUILD_VERSION=1
+export KBUILD_BUILD_USER=vfr KBUILD_BUILD_HOST=vfr
 make="make -s -C $src O=/vfr/$out ARCH=$karch CROSS_COMPILE=$cross"
 
 if [ "$(cat "$out/.kernel" 2> /dev/null)" != "$id" ] || [ ! -f "$out/$image" ]; then
@@ -71,7 +73,8 @@ if [ "$(cat "$out/.kernel" 2> /dev/null)" != "$id" ] || [ ! -f "$out/$image" ]; 
 	# counts: an architecture's file has the last word.
 	lost=$(cat $fragments | sed -n 's/^\(CONFIG_[A-Za-z0-9_]*\)=.*/\1 &/p;
 		s/^# \(CONFIG_[A-Za-z0-9_]*\) is not set$/\1 &/p' |
-		awk '{ line = $0; sub(/^[^ ]* /, "", line); last[$1] = line } END { for (s in last) print last[s] }' |
+		awk '{ line = $0; sub(/^[^ ]* /, "", line); last[$1] = line }
+			END { for (s in last) print last[s] }' |
 		while read -r line; do
 			symbol=$(echo "$line" | sed 's/^# //; s/[= ].*//')
 			case $line in
@@ -81,7 +84,8 @@ if [ "$(cat "$out/.kernel" 2> /dev/null)" != "$id" ] || [ ! -f "$out/$image" ]; 
 		done)
 	[ -z "$lost" ] || die "asked for in" $fragments "but not in the final configuration:" $lost
 	start=$(date +%s)
-	$make CC="/vfr/lab/cc.sh ${cross}gcc" -j"$(nproc)" all > "$out/build.log" 2> "$out/warnings.log" || {
+	$make CC="/vfr/lab/cc.sh ${cross}gcc" -j"$(nproc)" all > "$out/build.log" \
+		2> "$out/warnings.log" || {
 		cat "$out/warnings.log"
 		die "the kernel does not build; the whole log: $out/build.log"
 	}
@@ -117,15 +121,16 @@ mkdir -p "$guest/kselftest"
 (cd "$guest" && mkdir -p root/bin root/modules root/dev root/proc root/sys root/tmp)
 for source in lab/guest/*.c ${GUEST_EXTRA:+"$GUEST_EXTRA"/*.c}; do
 	program=$(basename "$source" .c)
-	"${cross}gcc" -O2 -Wall -Wextra -Werror -static -pthread -Ilab/guest -o "$guest/root/bin/$program" "$source"
+	"${cross}gcc" -O2 -Wall -Wextra -Werror -static -pthread -Ilab/guest \
+		-o "$guest/root/bin/$program" "$source"
 done
 mv "$guest/root/bin/init" "$guest/root/init"
 [ "$arch" != x86_64 ] || cp /bin/busybox "$guest/root/bin/sh"
 [ -z "$kselftests" ] || $make headers
 for program in $kselftests; do
-	make -s -C "$tests" O="/vfr/$out" OUTPUT="/vfr/$guest/kselftest" ARCH="$karch" CROSS_COMPILE="$cross" \
-		KHDR_INCLUDES="-isystem /vfr/$out/usr/include" CC="${cross}gcc" LDFLAGS=-static \
-		"/vfr/$guest/kselftest/$program"
+	make -s -C "$tests" O="/vfr/$out" OUTPUT="/vfr/$guest/kselftest" ARCH="$karch" \
+		CROSS_COMPILE="$cross" CC="${cross}gcc" LDFLAGS=-static \
+		KHDR_INCLUDES="-isystem /vfr/$out/usr/include" "/vfr/$guest/kselftest/$program"
 	cp "$guest/kselftest/$program" "$guest/root/bin/kselftest-$program"
 done
 # The driver is built beside a copy of its header, so that lab/guest/ stays clean.
@@ -146,7 +151,8 @@ if [ "$flavour" = perf ]; then
 	rm "$guest/fs"
 fi
 find "$guest/root" -exec touch -hd @0 {} +
-(cd "$guest/root" && find . | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet --reproducible) > "$guest/cpio"
+(cd "$guest/root" && find . | LC_ALL=C sort |
+	cpio -o -H newc -R 0:0 --quiet --reproducible) > "$guest/cpio"
 gzip -1n < "$guest/cpio" > "$out/initramfs.gz"
 rm "$guest/cpio"
 echo "$id" > "$out/.complete"

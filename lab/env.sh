@@ -17,8 +17,8 @@ die() {
 
 # architecture NAME: its row of lab/config/archs as variables, or an error with all names.
 architecture() {
-	row=$(grep "^$1 " lab/config/archs) ||
-		die "unknown architecture '$1'; known: $(sed -n 's/^\([a-z][a-z0-9_]*\) .*/\1/p' lab/config/archs | xargs)"
+	known=$(sed -n 's/^\([a-z][a-z0-9_]*\) .*/\1/p' lab/config/archs | xargs)
+	row=$(grep "^$1 " lab/config/archs) || die "unknown architecture '$1'; known: $known"
 	read -r name karch cross image console serial append qemu <<-EOF
 		$row
 	EOF

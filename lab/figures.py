@@ -47,9 +47,10 @@ def all_kernels(build):
     for path in sorted(Path("alternatives").glob("*.patch")):
         head = path.read_text("utf-8").split("\n---", 1)[0]
         out = f"{build}/alternatives/out/{ARCH}-perf-{path.stem}"
+        title = head.splitlines()[0]
         boots = re.findall(r"^Boot as (\S+): (.*)$", head, re.M) or [(path.stem, "")]
-        kernels[path.stem] = {column: Kernel(out, append, f"{head.splitlines()[0]} {append}".strip())
-                         for column, append in boots}
+        kernels[path.stem] = {column: Kernel(out, append, f"{title} {append}".strip())
+                              for column, append in boots}
     return kernels
 
 

@@ -8,7 +8,8 @@
 set -eu
 . lab/env.sh
 
-install="apt-get install --no-install-recommends mmdebstrap bubblewrap debian-archive-keyring uidmap git"
+packages="mmdebstrap bubblewrap debian-archive-keyring uidmap git"
+install="apt-get install --no-install-recommends $packages"
 missing=
 for tool in mmdebstrap bwrap git; do
 	command -v "$tool" > /dev/null || missing="$missing $tool"
@@ -21,7 +22,8 @@ if [ -n "$missing" ]; then
 		die "that failed: see above, then run again"
 fi
 bwrap --ro-bind / / --dev /dev --proc /proc --unshare-pid true 2> /dev/null ||
-	die "bubblewrap cannot make a sandbox here: allow user namespaces (sysctl kernel.unprivileged_userns_clone=1) or run as root"
+	die "bubblewrap cannot make a sandbox here: allow user namespaces" \
+		"(sysctl kernel.unprivileged_userns_clone=1) or run as root"
 
 mkdir -p "$cache/ccache" "$cache/base" build && [ -w "$cache" ] && [ -w build ] ||
 	die "cannot write to $cache or to $PWD/build: chown them, or set XDG_CACHE_HOME"
@@ -48,7 +50,9 @@ if [ ! -e "$root/.complete" ]; then
 		--aptopt='APT::Install-Recommends "false"' \
 		--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
 		trixie "$root.tar" ${mirror:+"$mirror"} 9>&- ||
-		die "the build root could not be made: see above; is the network up, and does the mirror have trixie (DEBIAN_MIRROR names another)? It can also be copied from a machine that has it: $root"
+		die "the build root could not be made: see above; is the network up, and does the" \
+			"mirror have trixie (DEBIAN_MIRROR names another)? It can also be copied from" \
+			"a machine that has it: $root"
 	tar -C "$root.tmp" --no-same-owner -x --exclude='./dev/*' -f "$root.tar"
 	rm "$root.tar"
 	: >> "$root.tmp/etc/resolv.conf"
