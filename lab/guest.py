@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Boot one guest and say how it went.
 
-    guest.py OUT ARCH [-a APPEND] [--timeout S] -- PROGRAM [ARG...]
+    guest.py OUT ARCH PROGRAM [ARG...]
     guest.py OUT ARCH --shell
 
 OUT is the output directory of a kernel with its initramfs. A guest is judged by
@@ -19,7 +19,6 @@ what it sends over a virtio-serial port of its own, by its console and by QEMU:
 
 Nothing but "ok" is a pass.
 """
-import argparse
 import collections
 import os
 import re
@@ -159,20 +158,13 @@ def choose_accel(out, arch, wanted):
 
 
 def main():
-    ap = argparse.ArgumentParser(usage=__doc__)
-    ap.add_argument("out")
-    ap.add_argument("arch")
-    ap.add_argument("-a", "--append", default="")
-    ap.add_argument("--timeout", type=float, default=300)
-    ap.add_argument("--shell", action="store_true")
-    ap.add_argument("program", nargs="*")
-    args = ap.parse_args()
-    if args.shell:
-        line = qemu_line(args.out, args.arch, args.append + " -- sh")
+    if len(sys.argv) < 4:
+        sys.exit(__doc__)
+    _, out, arch, *program = sys.argv
+    if program == ["--shell"]:
+        line = qemu_line(out, arch, "-- sh")
         os.execvp(line[0], line + ["-serial", "mon:stdio"])
-    if not args.program:
-        ap.error("no program")
-    r = run(args.out, args.arch, args.program, append=args.append, timeout=args.timeout)
+    r = run(out, arch, program)
     sys.stdout.write(r.output)
     print(f"guest: {r.verdict} {r.reason} ({r.seconds:.0f} s, console: {r.console})")
     sys.exit(0 if r.verdict == "ok" else 1)

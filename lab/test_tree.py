@@ -7,19 +7,6 @@ import subprocess
 
 import pytest
 
-LETTER = """From 0000000000000000000000000000000000000000 Mon Sep 17 00:00:00 2001
-From: Me <me@here>
-Date: Fri, 20 Nov 2026 19:45:04 +0000
-Subject: [RFC PATCH 0/1] A series
-
-Text.
-
-Me (1):
-  one
-
-"""
-
-
 def replace(path, old, new):
     text = path.read_text()
     assert old in text
@@ -36,7 +23,7 @@ class House:
         shutil.copy("base.mk", self.path)
         for folder in (self.path / "patches", self.path / "fixes", self.kernel / "mm"):
             folder.mkdir(parents=True)
-        (self.path / "patches/0000-cover-letter.patch").write_text(LETTER)
+        shutil.copy("patches/0000-cover-letter.patch", self.path / "patches")
         for name in ("mm/memory.c", "other", "Makefile"):
             (self.kernel / name).write_text("".join(f"line {i}\n" for i in range(60)))
         self.git("init", "-q", "-b", "main", at=self.kernel)
