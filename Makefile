@@ -5,7 +5,7 @@
 #
 # Variables: ARCH="x86_64 arm64" (test, bisect), K="WORDS" (test: pytest's -k), TREE=base (boot),
 # W="e1i e8", KERNELS="base series", ROUNDS=3, TIME=wall (figures), M="NAME ..." (mutants),
-# WHAT=... (more), KERNEL=/path/to/linux (your tree as the base), ACCEL=kvm,
+# WHAT=... (more), CONFIG=... (packages), KERNEL=/path/to/linux (your tree as the base), ACCEL=kvm,
 # DEBIAN_MIRROR=http://..., XDG_CACHE_HOME (for the big reusable things).
 
 include base.mk
@@ -78,6 +78,11 @@ bisect: tree ## build and boot every commit on every ARCH (hours; goes on where 
 	$(STEP) env AT=$(B)/bisect $(IN) python3 -m pytest lab/commits.py --build $(B) \
 		--arch '$(ARCH)' $(LINES)
 
+packages: tree ## Debian packages of base and series for real machines: CONFIG=/boot/config-...
+	@[ -f '$(CONFIG)' ] || { echo 'CONFIG=$(CONFIG)? the configuration of a kernel: CONFIG=/boot/config-...' >&2; exit 1; }
+	@cp '$(CONFIG)' $(B)/packages.config
+	$(STEP) $(IN) lab/packages.sh $(B) $(B)/packages.config
+
 more: tree ## what is not about this series: WHAT=...
 	@$(MAKE) -f more/Makefile B=$(B) $(WHAT)
 
@@ -103,4 +108,4 @@ alternative-%: tree
 	@$(GIT) apply --index $(CURDIR)/alternatives/$*.patch
 	$(STEP) env AT=$(AT) $(IN) lab/build.sh $(B) x86_64 perf $*
 
-.PHONY: help run test boot figures series tree mutants bisect more clean setup
+.PHONY: help run test boot figures series tree mutants bisect packages more clean setup

@@ -105,7 +105,7 @@ if [ "$flavour" != perf ] && [ -z "${NO_KSELFTESTS:-}" ]; then
 fi
 tests=$build/linux/tools/testing/selftests/mm
 id=$({
-	cat "$out/.kernel" lab/build.sh
+	cat "$out/.kernel" lab/build.sh lab/fs-blocks.sh
 	find lab/guest ${GUEST_EXTRA:-} -name '*.[ch]' -exec sha256sum {} + | LC_ALL=C sort
 	echo "$kselftests"
 	[ -z "$kselftests" ] || cat "$tests"/*.[ch]
@@ -138,17 +138,7 @@ cp -r lab/guest/driver lab/guest/vfr.h "$guest"
 $make M="/vfr/$guest/driver" modules
 cp "$guest/driver/vfr.ko" "$guest/root/modules"
 if [ "$flavour" = perf ]; then
-	# For throughput: an empty ext2 file system, as its blocks that are not zero.
-	truncate -s 960M "$guest/fs"
-	busybox mke2fs -F -b 4096 -m 0 "$guest/fs" > /dev/null
-	python3 - "$guest/fs" > "$guest/root/fs.blocks" <<-'EOF'
-		import struct, sys
-		with open(sys.argv[1], "rb") as f:
-		    for number, block in enumerate(iter(lambda: f.read(4096), b"")):
-		        if any(block):
-		            sys.stdout.buffer.write(struct.pack("=I", number) + block)
-	EOF
-	rm "$guest/fs"
+	lab/fs-blocks.sh "$guest/root/fs.blocks"
 fi
 find "$guest/root" -exec touch -hd @0 {} +
 (cd "$guest/root" && find . | LC_ALL=C sort |

@@ -200,7 +200,7 @@ static inline void make_disk(const char *name, unsigned int mb, unsigned int del
 	make_null_disk(name, mb, delay_ms * 1000, true);
 }
 
-/* A disk /dev/data with /fs.blocks, an empty ext2 file system, mounted as ext4 on /tmp/data. */
+/* A disk /dev/data with fs.blocks, an empty ext2 file system, mounted as ext4 on /tmp/data. */
 static inline void make_fs(unsigned int delay_ms)
 {
 	static char block[4096];
@@ -208,14 +208,14 @@ static inline void make_fs(unsigned int delay_ms)
 	int in, out;
 
 	make_disk("data", 1024, delay_ms);
-	in = open("/fs.blocks", O_RDONLY);
+	in = open("fs.blocks", O_RDONLY);
 	out = open("/dev/data", O_WRONLY);
 	if (in < 0 || out < 0)
-		die("/fs.blocks or /dev/data");
+		die("fs.blocks or /dev/data");
 	while (read(in, &number, sizeof(number)) == sizeof(number))
 		if (read(in, block, sizeof(block)) != sizeof(block) ||
 		    pwrite(out, block, sizeof(block), (off_t)number * sizeof(block)) < 0)
-			die("copying /fs.blocks");
+			die("copying fs.blocks");
 	if (fsync(out) || close(out))
 		die("/dev/data");
 	close(in);

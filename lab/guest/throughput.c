@@ -8,8 +8,8 @@
  *
  *	throughput WORKLOAD
  *
- * What is read is checked. A workload on files wants /fs.blocks, an empty ext2 file system as
- * lab/build.sh leaves it, and 3 GiB of memory.
+ * What is read is checked. A workload on files wants fs.blocks, an empty ext2 file system as
+ * lab/fs-blocks.sh leaves it, and 3 GiB of memory.
  */
 #define _GNU_SOURCE
 #include "bench.h"
