@@ -63,7 +63,7 @@ BYSTANDER = (
     *WRITER[3:],
 )
 # All threads fault, and call madvise().
-REFRESH = (
+ADVISE = (
     Row("pages a second", "more", "faults_s"),
     Row("mean madvise(), us", "less", "w_mean_us"),
     Row("median of madvise(), us", "less", "w_p50_us"),
@@ -121,8 +121,8 @@ WORKLOADS = {
     "e8f": Workload("fork beside throttled stores", "writer e8f", STORES),
     "e8p": Workload("/proc/PID/cmdline read by others beside throttled stores",
                     "writer e8p", STORES),
-    "e9": Workload("32 threads refresh parts of a mapping by madvise, busy CPUs", "writer e9",
-                   REFRESH),
+    "e9": Workload("32 threads use madvise and mincore on what they touch, busy CPUs", "writer e9",
+                   ADVISE),
     "e1-floor": Workload("E1, but the faults are another process's", "writer floor e1", FLOOR),
     "e1l-floor": Workload("E1l, but the faults are another process's", "writer floor e1l", FLOOR),
     "e2-floor": Workload("E2, but the faults are another process's", "writer floor e2", FLOOR),

@@ -38,7 +38,7 @@
 #define MAX_TIMES	8192		/* of a thread that are kept; all are counted */
 /* The first and last pages of the region, on which nothing faults, belong to the writer. */
 #define OWN_PAGES	64
-#define CHUNK_PAGES	16		/* that refresh() drops and touches again */
+#define CHUNK_PAGES	16		/* of a madvise() in advise() */
 
 static void map_disk(void);
 static void map_swapped(void);
@@ -334,8 +334,11 @@ static void *fault_thread(void *arg)
 	return NULL;
 }
 
-/* Drops pages of a part of the region that is its own, looks for them, touches them again. */
-static void *refresh(void *arg)
+/*
+ * Advises, looks for and touches pages of a part of the region that is its own. The advice
+ * changes nothing, but takes the mmap_lock for writing.
+ */
+static void *advise(void *arg)
 {
 	size_t part = work->region->size / page_size / nr_threads;
 	size_t size = CHUNK_PAGES * page_size;
@@ -350,8 +353,8 @@ static void *refresh(void *arg)
 		char *chunk = faulted + at * page_size;
 
 		since = now_ns();
-		if (madvise(chunk, size, MADV_DONTNEED))
-			die("MADV_DONTNEED");
+		if (madvise(chunk, size, MADV_RANDOM))
+			die("MADV_RANDOM");
 		add_time(&shared->own_ops[number], since);
 		if (mincore(chunk, size, vec))
 			die("mincore");
@@ -367,7 +370,7 @@ static void *refresh(void *arg)
 static void run_faults(pthread_t *threads)
 {
 	for (long i = 0; i < nr_threads; i++)
-		threads[i] = start_thread(work->op ? fault_thread : refresh, (void *)i);
+		threads[i] = start_thread(work->op ? fault_thread : advise, (void *)i);
 	await_ready(&shared->gate, nr_threads);
 }
 
