@@ -5,8 +5,8 @@
     figures.py BUILD run|figures [--workloads "CODE ..."] [--kernels "NAME ..."]
                [--rounds N] [--time own|wall] [--jobs N]
 
-run: a quick selection on base and series, told in five lines first. figures: all of
-workloads.py on base, series and alternatives/. One workload a boot, the kernels in turns.
+run: a quick selection on base and series, told in five lines first, in one round. figures: all
+of workloads.py on base, series and alternatives/. One workload a boot, the kernels in turns.
 A boot that ends well is a sample, kept in BUILD/samples under a hash of kernel, program and
 settings; only what is missing is made. Leaves BUILD/results/COMMAND.txt, .csv, .svg, .png.
 Exits with 1 if a sample is missing.
@@ -167,13 +167,14 @@ def main():
     parser.add_argument("command", choices=("run", "figures"))
     parser.add_argument("--workloads", default="")
     parser.add_argument("--kernels", default="")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, help="run: 1, figures: 3")
     parser.add_argument("--time", choices=("own", "wall"), default="own")
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()
+    brief = args.command == "run"
+    args.rounds = args.rounds or (1 if brief else 3)
     if min(args.rounds, args.jobs) < 1:
         parser.error("--rounds and --jobs are at least 1")
-    brief = args.command == "run"
     known = all_kernels(args.build)
     names = chosen(args.kernels, known, ("base", "series") if brief else known)
     kernels = {column: kernel for name in names for column, kernel in known[name].items()}

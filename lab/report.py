@@ -14,6 +14,7 @@ from workloads import BARS, N, PICTURE, TOLD, WORKLOADS
 # A row on one kernel: median, least and most of the rounds; the ratio of its median to
 # base's with a 95 % interval from low to high; a verdict on the interval.
 Fact = collections.namedtuple("Fact", "rounds median least most ratio low high verdict")
+TOO_FEW = "too few rounds"
 
 
 def ratio(base, values):
@@ -29,7 +30,7 @@ def judge(better, low, high, rounds):
     if not better:
         return ""
     if rounds < 3:
-        return "too few rounds"
+        return TOO_FEW
     if low <= 0.8 and high >= 1.25:
         return "says nothing"
     if better == "more":
@@ -72,6 +73,15 @@ def short(value):
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
+def duration(microseconds):
+    """A time with a unit that suits it."""
+    if microseconds >= 1e6:
+        return f"{microseconds / 1e6:.3g} s"
+    if microseconds >= 1000:
+        return f"{microseconds / 1000:.3g} ms"
+    return f"{microseconds:.3g} us"
+
+
 def told(facts, code, kernel):
     """The Fact of the first row of a workload, or None."""
     return facts.get((code, WORKLOADS[code].rows[0], kernel))
@@ -83,12 +93,13 @@ def in_words(facts):
     for code in PICTURE:
         base, series = told(facts, code, "base"), told(facts, code, "series")
         if base and series:
-            lines.append(f"{WORKLOADS[code].words}: {short(base.median)} us on average today, "
-                         f"{short(series.median)} with the series")
+            lines.append(f"{WORKLOADS[code].words}: {duration(base.median)} on average today, "
+                         f"{duration(series.median)} with the series")
     series = {f"{code.upper()} {row.words}": one.verdict
-              for (code, row, kernel), one in facts.items() if kernel == "series" and one.verdict}
+              for (code, row, kernel), one in facts.items()
+              if kernel == "series" and one.verdict not in ("", TOO_FEW)}
     if not series:
-        return ["No row of the series was measured"]
+        return lines or ["No row of the series was measured"]
     counts = collections.Counter(series.values()).most_common()
     worse = [words for words, verdict in series.items() if verdict == "worse"]
     return [*lines, "Rows of the series: "
@@ -111,7 +122,9 @@ def table(facts, codes, kernels, brief):
             line += "".join(f"{short(one.median) if one else 'no sample':>11}" for one in here)
             one = facts.get((code, row, ours))
             if one:
-                line += f"   {one.ratio:.3g} [{one.low:.3g}, {one.high:.3g}] {one.verdict}"
+                line += f"   {one.ratio:.3g}"
+                if one.verdict != TOO_FEW:
+                    line += f" [{one.low:.3g}, {one.high:.3g}] {one.verdict}"
             lines.append(line.rstrip())
     return lines
 
@@ -138,7 +151,7 @@ def picture(path, facts):
         for at, code in enumerate(codes):
             one = told(facts, code, kernel)
             label = r"\n".join(textwrap.wrap(WORKLOADS[code].words, 24))
-            value = f'{one.median} "{short(one.median)} us"' if one else 'NaN ""'
+            value = f'{one.median} "{duration(one.median)}"' if one else 'NaN ""'
             blocks.append(f'{at} {value} "{label}"')
         blocks.append("\n")
     with open(f"{path}.dat", "w", encoding="utf-8") as f:
