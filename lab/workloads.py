@@ -131,6 +131,7 @@ WORKLOADS = {
     "e4r": Workload("as E4, without readahead", "throughput e4r", READERS),
     "e4s": Workload("as E4, 10 ms a read", "throughput e4s", READERS),
     "e4-1": Workload("as E4, on one CPU", "throughput e4", READERS, cpus=1),
+    "e4m": Workload("as E4, and each round maps and unmaps its file", "throughput e4m", READERS),
     "es1": Workload("as E4, 1 thread", "throughput es1", READERS),
     "es16": Workload("as E4, 16 threads", "throughput es16", READERS),
     "er": Workload("as E4, at random", "throughput er", READERS),

@@ -38,6 +38,7 @@ static const struct workload {
 	unsigned int delay_ms;		/* that the disk takes for a request */
 	bool random;			/* pages are read at random, not one after the other */
 	bool no_readahead;		/* every page is waited for */
+	bool remap;			/* after each round */
 	enum kind kind;			/* of new pages */
 	const char *rate;		/* what is printed: how often a second... */
 	size_t unit;			/* ...so many bytes, or one page, are touched */
@@ -48,6 +49,8 @@ static const struct workload {
 	{ "e4", READ(NR_FILES), .seconds = 1.5, .delay_ms = 1 },
 	{ "e4s", READ(NR_FILES), .seconds = 1.5, .delay_ms = 10 },
 	{ "e4r", READ(NR_FILES), .seconds = 1.5, .delay_ms = 1, .no_readahead = true },
+	/* As a program that was posted: files are mapped and unmapped each round */
+	{ "e4m", READ(NR_FILES), .seconds = 1.5, .delay_ms = 1, .remap = true },
 	/* With fewer threads; and at random */
 	{ "es1", READ(1), .seconds = 3, .delay_ms = 1 },
 	{ "es16", READ(16), .seconds = 3, .delay_ms = 1 },
@@ -76,6 +79,7 @@ static const struct workload {
 struct reader {
 	char *map;
 	size_t size;
+	int fd;
 	int number;		/* of its file */
 	atomic_ulong pages;	/* touched */
 };
@@ -84,6 +88,15 @@ static const struct workload *work;
 static struct reader readers[NR_FILES];
 static struct gate gate;
 static long page_size;
+
+static char *map_file(int fd)
+{
+	char *map = mmap(NULL, FILE_SIZE, PROT_READ, MAP_SHARED, fd, 0);
+
+	if (map == MAP_FAILED || (work->no_readahead && madvise(map, FILE_SIZE, MADV_RANDOM)))
+		die("mmap");
+	return map;
+}
 
 static void *read_pages(void *arg)
 {
@@ -94,6 +107,10 @@ static void *read_pages(void *arg)
 	wait_for_go(&gate);
 	for (size_t n = 0; ; n++) {
 		i = work->random ? random_below(&seed, pages) : n % pages;
+		if (work->remap && n && !i) {
+			munmap(r->map, r->size);
+			r->map = map_file(r->fd);
+		}
 		got = *(volatile uint64_t *)(r->map + i * page_size);
 		if (got != tag(r->number, i))
 			die("page %zu of %d has wrong data: %llx", i, r->number,
@@ -138,14 +155,9 @@ static void map_files(void)
 	put(CGROUPS "run/memory.max", "%lu",
 	    work->threads == 1 ? 4UL << 20 : FILE_LIMIT * work->threads / NR_FILES);
 	for (int i = 0; i < work->threads; i++) {
-		char *map = mmap(NULL, FILE_SIZE, PROT_READ, MAP_SHARED, fds[i], 0);
-
-		if (map == MAP_FAILED)
-			die("mmap");
-		if (work->no_readahead && madvise(map, FILE_SIZE, MADV_RANDOM))
-			die("MADV_RANDOM");
-		readers[i].map = map;
+		readers[i].map = map_file(fds[i]);
 		readers[i].size = FILE_SIZE;
+		readers[i].fd = fds[i];
 		readers[i].number = i;
 	}
 }
