@@ -34,9 +34,11 @@ def measure(codes):
                               stdout=subprocess.PIPE)
         for swap in ("/dev/swap", "/dev/zram0"):
             subprocess.run(["swapoff", swap], check=False, stderr=subprocess.DEVNULL)
-        for disk in Path("/sys/kernel/config/nullb").glob("*/power"):
-            disk.write_text("0", encoding="utf-8")
-            disk.parent.rmdir()
+        # The programs' own; other disks of null_blk are the user's.
+        for disk in (Path("/sys/kernel/config/nullb", name) for name in ("slow", "data", "swap")):
+            if disk.exists():
+                Path(disk, "power").write_text("0", encoding="utf-8")
+                disk.rmdir()
         try:
             told = numbers(code, made.stdout)
         except ValueError as error:
