@@ -32,7 +32,7 @@ class Workload(NamedTuple):
 WRITER = (
     Row("mean wait, us", "less", "w_mean_us"),
     Row("99th percentile, us", "less", "w_p99_us"),
-    Row("stalled (waits over 10 ms), ms", "less", "stalled_ms"),
+    Row("stalled (waits over 10 ms), ms", "less", "w_stalled_ms"),
     Row("median, us", "less", "w_p50_us"),
     Row("longest wait, us", "less", "w_max_us"),
     Row("faults a second", "more", "faults_s"),
@@ -52,7 +52,7 @@ STORES = (
 FLOOR = (
     Row("mean wait, us", "", "floor:w_mean_us"),
     Row("99th percentile, us", "", "floor:w_p99_us"),
-    Row("stalled (waits over 10 ms), ms", "", "floor:stalled_ms"),
+    Row("stalled (waits over 10 ms), ms", "", "floor:w_stalled_ms"),
 )
 # Another thread beside the writer changes the address space, too.
 BYSTANDER = (
