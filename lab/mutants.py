@@ -5,12 +5,12 @@ BUILD/linux is a clone of the tree, to break (lab/clone.sh). mutants/NAME.patch 
 first line what it breaks, and then
 
     Builds:     the objects that see it. A changed header keeps its time, or all would be built
-    Caught-by:  what should catch it, and runs first: kunit, kselftest or attempts
+    Caught-by:  what should catch it, and runs first: kunit, kselftest, attempts or stall
     Shows:      a test of this program that must fail, too: what would be lost; may be repeated
 
-Each mutant's kernel (x86_64, debug) boots the KUnit suites, the series' kselftest and the
-attempts, until a test fails. A guest that is lost or complains catches it if it does so
-twice; a lost QEMU catches nothing. The series itself must pass all three first.
+Each mutant's kernel (x86_64, debug) boots the KUnit suites, the series' two kselftests and
+the attempts, until a test fails. A guest that is lost or complains catches it if it does so
+twice; a lost QEMU catches nothing. The series itself must pass all four first.
 """
 import os
 import re
@@ -27,7 +27,8 @@ MUTANTS = sorted(Path("mutants").glob("*.patch"))
 # Program, kernel parameters, seconds, seconds without output.
 RUNS = {"kunit": ("hello", "", 120, 60),
         "kselftest": ("kselftest-fault-retry", "hugepages=16 FAULT_RETRY_EXPECTED=1", 600, 400),
-        "attempts": ("attempts", "", 600, 400)}
+        "attempts": ("attempts", "", 600, 400),
+        "stall": ("kselftest-fault-retry-stall", "", 1200, 600)}
 
 
 def values(path, field):

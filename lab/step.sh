@@ -18,7 +18,9 @@ printf '%-30s log: %s\n' "$name" "$log"
 "$@" > "$log" 2>&1 < /dev/null &
 job=$!
 trap 'kill $job 2> /dev/null; exit 130' INT TERM HUP
-tail --pid=$job -n +1 -s 1 -f "$log" 9>&- | sed -un 's/^@ /    /p'
+# In the background: a shell does not run its trap while it waits for a command.
+tail --pid=$job -n +1 -s 1 -f "$log" 9>&- | sed -un 's/^@ /    /p' &
+wait $!
 wait $job
 rc=$?
 seconds=$(($(date +%s) - start))

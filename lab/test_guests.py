@@ -5,10 +5,12 @@ import os
 
 import pytest
 
+import figures
 import guest
 import ktap
 from conftest import assert_none, boot, kernel, text_of
 from test_series import new_warnings
+from workloads import MEMORY
 
 # The architecture whose base kernel is tested, too.
 BASE_ARCH = "x86_64"
@@ -159,6 +161,17 @@ def test_kselftest_on_base(build, arch, program):
     assert_none([f"{name}: {got[name][0]}, so it proves nothing" for name in new
                  if got[name][0] != "fail"])
     assert_none(failures({name: got[name] for name in got.keys() - new - set(may)}))
+
+
+@pytest.mark.xdist_group(f"{figures.ARCH}-series")
+def test_writer(build, pytestconfig):
+    """The program behind most figures prints all that is asked of it; of E2i most is."""
+    if figures.ARCH not in pytestconfig.getoption("--arch").split():
+        pytest.skip(f"figures are made on {figures.ARCH}")
+    r = boot(kernel(build, figures.ARCH), figures.ARCH, "writer", "e2i",
+             append="null_blk.nr_devices=0", memory=MEMORY["writer"])
+    assert r.verdict == "ok", f"{r.verdict}: {r.reason}; console: {r.console}"
+    assert figures.numbers("e2i", r.output)
 
 
 @pytest.mark.parametrize("program, want, options", [
