@@ -29,7 +29,7 @@ done
 help="What you can do: check the network, or name another mirror (DEBIAN_MIRROR=...); put the \
 tarball with the sha256 $BASE_SHA256 into the cache, folder base; or use a kernel tree of \
 yours: KERNEL=/path/to/linux."
-# A state of its own for apt: the build root is read-only.
+# A state of its own for apt: the build root is read-only. An old list will do, as the sum counts.
 apt=$cache/apt
 rm -rf "$apt"
 mkdir -p "$apt/lists/partial" "$apt/archives/partial"
@@ -40,7 +40,8 @@ sed -n "/^deb /{s/^deb/$kind/;s/ trixie main/ $BASE_SUITE main/p;q;}" /etc/apt/s
 set -- -q -o APT::Sandbox::User=root -o Dir::State="$apt" -o Dir::Cache="$apt" \
 	-o Dir::State::status=/var/lib/dpkg/status \
 	-o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=- \
-	-o Acquire::Retries=2 -o Acquire::http::Timeout=30 -o APT::Update::Error-Mode=any
+	-o Acquire::Check-Valid-Until=false -o APT::Update::Error-Mode=any \
+	-o Acquire::Retries=2 -o Acquire::http::Timeout=30
 apt-get "$@" update || die "the list of packages cannot be fetched. $help"
 cd "$apt"
 get=download
