@@ -5,8 +5,9 @@
 #
 # Variables: ARCH="x86_64 arm64" (test, bisect), K="WORDS" (test: pytest's -k), TREE=base (boot),
 # W="e1i e8", KERNELS="base series", ROUNDS=3, TIME=wall (figures), M="NAME ..." (mutants),
-# WHAT=... (more), CONFIG=... (packages), KERNEL=/path/to/linux (your tree as the base), ACCEL=kvm,
-# DEBIAN_MIRROR=http://..., XDG_CACHE_HOME (for the big reusable things).
+# WHAT=... (more), CONFIG=... (packages), BASE=6.12 (or 6.18, 7.2: see ports/README.md),
+# KERNEL=/path/to/linux (your tree as the base), ACCEL=kvm, DEBIAN_MIRROR=http://...,
+# XDG_CACHE_HOME (for the big reusable things).
 
 include base.mk
 
@@ -18,13 +19,13 @@ ARCHS := $(shell sed -n 's/^\([a-z][a-z0-9_]*\) .*/\1/p' lab/config/archs)
 ARCH ?= $(ARCHS)
 TREE ?= series
 override KERNEL := $(if $(KERNEL),$(abspath $(KERNEL)))
-export KERNEL ACCEL DEBIAN_MIRROR TIME GUEST_EXTRA
+export KERNEL BASE ACCEL DEBIAN_MIRROR TIME GUEST_EXTRA
 
 unknown := $(filter-out $(ARCHS),$(ARCH))
 $(if $(unknown),$(error unknown architecture '$(unknown)'; known: $(ARCHS)))
 $(if $(filter base series,$(TREE)),,$(error TREE=$(TREE)? base or series))
 q = '$(subst ','\'',$1)'
-B := $(shell KERNEL=$(call q,$(KERNEL)) lab/tree.sh --name)
+B := $(shell KERNEL=$(call q,$(KERNEL)) BASE=$(call q,$(BASE)) lab/tree.sh --name)
 $(if $(B),,$(error see above))
 
 IN = lab/in.sh

@@ -81,7 +81,7 @@ if [ "$(cat "$out/.kernel" 2> /dev/null)" != "$id" ] || [ ! -f "$out/$image" ]; 
 			*=*) grep -qxF "$line" "$out/.config" || echo "$line" ;;
 			*) ! grep -q "^$symbol=" "$out/.config" || echo "$symbol=n" ;;
 			esac
-		done)
+		done | grep -vxF "$(sed -n 's/ # .*//p' "$(port_of "$build/linux")/except" 2> /dev/null)") || :
 	[ -z "$lost" ] || die "asked for in" $fragments "but not in the final configuration:" $lost
 	start=$(date +%s)
 	$make CC="/vfr/lab/cc.sh ${cross}gcc" -j"$(nproc)" all > "$out/build.log" \

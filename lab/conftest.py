@@ -59,6 +59,14 @@ def text_of(path):
         return f.read()
 
 
+def exceptions(top):
+    """{name: reason} of ports/VERSION/except: what the version in TOP cannot have."""
+    version = ".".join(re.findall(r"^(?:VERSION|PATCHLEVEL) = (\d+)$",
+                                  text_of(f"{top}/base/Makefile"), re.M))
+    path = f"ports/{version}/except"
+    return dict(re.findall("^([^#].*?) # (.*)$", text_of(path) if os.path.exists(path) else "", re.M))
+
+
 def assert_none(wrong):
     """WRONG: lines, one a mistake."""
     if wrong:

@@ -25,7 +25,40 @@ architecture() {
 	[ "$cross" != - ] || cross=
 }
 
-# patches_id: what fixes/ and patches/ hold.
+# pinned_base: the lines of base.mk, or those of ports/ for BASE, as variables.
+pinned_base() {
+	known=$(sed -n 's/^BASE_VERSION = \([0-9]*\.[0-9]*\).*/\1/p' base.mk ports/*/base.mk 2> /dev/null |
+		xargs)
+	case " $known " in
+	*" ${BASE:-${known%% *}} "*) ;;
+	*) die "unknown base '$BASE'; known: $known" ;;
+	esac
+	pins=base.mk
+	[ ! -e "ports/${BASE:-}/base.mk" ] || pins=ports/$BASE/base.mk
+	eval "$(sed -n 's/^\(BASE_[A-Z0-9]*\) *= */\1=/p' "$pins")"
+}
+
+# port_of LINUX: the folder of ports/ for the version of its branch base, if there is one.
+port_of() {
+	version=$(git -C "$1" show base:Makefile |
+		sed -n 's/^VERSION = //p; s/^PATCHLEVEL = //p' | paste -sd.)
+	[ -z "$version" ] || [ ! -d "ports/$version" ] || echo "ports/$version"
+}
+
+# mails FOLDER...: their patches in their order, as $port has them: its own in the place of
+# those of the same name, and none of its list "dropped".
+mails() {
+	find "$@" -name '*.patch' ! -name '0000-*' 2> /dev/null | LC_ALL=C sort | while read -r mail; do
+		if [ -e "${port:-none}/$mail" ]; then
+			echo "$port/$mail"
+		elif ! grep -qs "^$mail " "${port:-none}/dropped"; then
+			echo "$mail"
+		fi
+	done
+}
+
+# patches_id: what fixes/ and patches/ hold, and $port.
 patches_id() {
-	cat fixes/*.patch patches/*.patch 2> /dev/null | sha256sum | cut -d' ' -f1
+	cat fixes/*.patch patches/*.patch "${port:-none}"/*/*.patch "${port:-none}/dropped" \
+		2> /dev/null | sha256sum | cut -d' ' -f1
 }

@@ -11,7 +11,7 @@ set -eu
 [ -e "$root/.complete" ] || die "no build root: make setup"
 set -- --chdir /vfr --die-with-parent --unshare-pid --unshare-ipc -- "$@"
 # Of the environment only what is meant for us: ARCH= or CFLAGS= would get into a build.
-for variable in KERNEL ACCEL TIME GUEST_EXTRA http_proxy https_proxy no_proxy; do
+for variable in KERNEL BASE ACCEL TIME GUEST_EXTRA http_proxy https_proxy no_proxy; do
 	eval "value=\${$variable:-}"
 	[ -z "$value" ] || set -- --setenv "$variable" "$value" "$@"
 done

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Results of tests, by the parser of the kernel that is tested; the lists of lab/expect."""
 import importlib
+import inspect
 import io
 import re
 import sys
@@ -28,7 +29,13 @@ def parse(tree, text):
     lines = parser.extract_tap_lines(text.splitlines())
     if not lines:
         return {WHOLE: ("fail", "no KTAP at all")}
-    main = parser.parse_test(lines, 0, [], False, sys.modules["kunit_printer"].Printer(output=said))
+    printer = sys.modules["kunit_printer"].Printer(output=said)
+    if "printer" in inspect.signature(parser.parse_test).parameters:
+        main = parser.parse_test(lines, 0, [], False, printer)
+    else:
+        # 6.12 has one for all.
+        parser.stdout = printer
+        main = parser.parse_test(lines, 0, [], False)
     wrong = re.findall(r"\[ERROR\] (.*)", said.getvalue())
     wrong += [f"more than planned: {line}" for line in lines if parser.TEST_RESULT.match(line)]
     wrong += [f"no plan: {test.name}" for test in (main, *main.subtests)
@@ -39,9 +46,10 @@ def parse(tree, text):
     def walk(tests, prefix):
         for number, test in enumerate(tests, 1):
             # "ok 1 # SKIP NAME (why)" is kselftest.h's, "ok 1 NAME # SKIP why" everybody's.
-            name = prefix + (test.name or test.skip_reason.partition(" (")[0] or f"test {number}")
+            skipped = getattr(test, "skip_reason", "")
+            name = prefix + (test.name or skipped.partition(" (")[0] or f"test {number}")
             verdict = {status.SUCCESS: "pass", status.SKIPPED: "skip"}.get(test.status, "fail")
-            why = test.skip_reason or seen.get(test.name) or " ".join(test.log[-3:])
+            why = skipped or seen.get(test.name) or " ".join(test.log[-3:])
             if verdict == "pass" and test.counts.errors:
                 verdict, why = "fail", "; ".join(wrong)
             if name in found:

@@ -8,7 +8,7 @@ import pytest
 import figures
 import guest
 import ktap
-from conftest import assert_none, boot, kernel, text_of
+from conftest import assert_none, boot, exceptions, kernel, text_of
 from test_series import new_warnings
 from workloads import MEMORY
 
@@ -86,7 +86,7 @@ def test_boots(build, arch, record_property):
 def test_behaviour(build, arch, behaviour):
     """It passes, or is skipped where lab/expect/skips says so."""
     verdict, why = results(build, arch, "attempts")[1].get(behaviour, ("fail", "no result"))
-    if behaviour in ktap.for_arch(f"{EXPECT}/skips", arch):
+    if behaviour in (*ktap.for_arch(f"{EXPECT}/skips", arch), *exceptions(build)):
         assert verdict == "skip", f"{verdict}: {why}; take it out of lab/expect/skips"
         pytest.skip(why)
     assert verdict == "pass", f"{verdict}: {why}"
@@ -97,6 +97,9 @@ def test_behaviour_on_base(build, arch, behaviour):
     r, got = results(build, arch, "attempts", tree="base")
     assert r.verdict in ("ok", "failed"), f"{r.verdict}: {r.reason}; console: {r.console}"
     verdict, why = got.get(behaviour, ("missing", ""))
+    if behaviour in exceptions(build):
+        assert verdict == "skip"
+        pytest.skip(why)
     if behaviour in ktap.lines_of(f"{EXPECT}/base-fails"):
         assert verdict == "fail", f"{verdict} ({why}): it proves nothing"
     elif behaviour in ktap.lines_of(f"{EXPECT}/base-may-fail"):
@@ -136,12 +139,15 @@ def test_kunit(build, arch, record_property):
 
 def test_kselftest(build, arch, program, record_property):
     """A program of tools/testing/selftests/mm passes, and skips what is known."""
+    if program in exceptions(build):
+        pytest.skip(exceptions(build)[program])
     r, got = results(build, arch, *f"kselftest-{program}".split(), **KSELFTEST)
     assert_none(failures(got))
     assert r.verdict == "ok", f"{r.verdict}: {r.reason}; console: {r.console}"
     known = of_program(ktap.for_arch(f"{EXPECT}/kselftest-skips", arch), program)
     skipped = [name for name, (verdict, _) in got.items() if verdict == "skip"]
-    meant = {pattern: set(fnmatch.filter(got, pattern)) for pattern in known}
+    meant = {pattern: set(fnmatch.filter(got, pattern)) for pattern in known
+             if f"{program}: {pattern}" not in exceptions(build)}
     assert_none([f"{name}: skipped, but not in {EXPECT}/kselftest-skips"
                  for name in set(skipped).difference(*meant.values())])
     assert_none([f"{pattern}: in {EXPECT}/kselftest-skips, but not skipped"

@@ -176,6 +176,53 @@ def test_git_am_three_way(house):
     assert house.git("rev-parse", "HEAD:", at=other) == house.git("rev-parse", "series:")
 
 
+def test_port(house):
+    """A version with a folder in ports/ has its own mails, and none of its list; make series
+    writes there, and only what differs."""
+    for line, text in ((0, "VERSION = 6"), (1, "PATCHLEVEL = 12")):
+        replace(house.kernel / "Makefile", f"line {line}\n", f"{text}\n")
+    replace(house.kernel / "mm/memory.c", "line 20\n", "line twenty\n")
+    house.git("commit", "-q", "-a", "-m", "another version", at=house.kernel)
+    port = house.path / "ports/6.12"
+    port.mkdir(parents=True)
+    (port / "dropped").write_text("fixes/0002-other-fix-two.patch its reason\n")
+    before = house.folders()
+    shutil.rmtree(house.path / "build")
+    house.refused("patches/0001-mm-patch-one.patch does not apply", "tree")
+    replace(house.linux / "mm/memory.c", "line twenty\n", "mm: patch one\n")
+    house.git("add", "mm/memory.c")
+    house.git("am", "--continue")
+    house.good("tree")
+    house.good("series")
+    new = house.folders()
+    mail = "ports/6.12/patches/0001-mm-patch-one.patch"
+    assert "[PATCH 6.12] mm: patch one" in new.pop(mail)
+    assert new == before
+    tree = house.git("rev-parse", "series^{tree}")
+    shutil.rmtree(house.path / "build")
+    assert "1 fixes and 3 patches applied" in house.good("tree")
+    assert house.git("rev-parse", "series^{tree}") == tree
+    assert house.run("tree", "build/k", "--mails")[1].split() == [
+        "fixes/0001-mm-fix-one.patch", mail, *(
+            f"patches/000{n}-mm-patch-{name}.patch" for n, name in ((2, "two"), (3, "three")))]
+    house.good("series")
+    assert house.folders() == {**before, mail: house.folders()[mail]}
+    house.edit("ports/6.12/dropped", "its", "a better")
+    house.good("tree")
+    house.git("reset", "-q", "--hard", "HEAD~1")
+    house.refused("name it in ports/6.12/dropped", "series")
+
+
+@pytest.mark.parametrize("base, want", [
+    ("", "build/7.3"), ("7.3", "build/7.3"), ("6.12", "build/6.12"), ("6.18", "build/6.18"),
+    ("7", "unknown base '7'; known: 7.3 6.12"), ("6.1", "unknown base '6.1'")])
+def test_base(base, want):
+    """BASE= takes the pin of its version, and no other."""
+    r = subprocess.run(["lab/tree.sh", "--name"], text=True, check=False, stdout=subprocess.PIPE,
+                       stderr=subprocess.STDOUT, env={**os.environ, "KERNEL": "", "BASE": base})
+    assert want in r.stdout
+
+
 @pytest.mark.parametrize("kind", ("shared", "worktree", "tarball"))
 def test_kinds_of_kernel(house, kind):
     """KERNEL= may be a clone that borrows objects, a worktree, an unpacked tarball."""
@@ -205,7 +252,7 @@ def test_tarball(house):
     by_hand.parent.mkdir()
     by_hand.write_text("source")
     (house.path / "base.mk").write_text(
-        "BASE_PACKAGE = no-such-package\nBASE_VERSION = 1\nBASE_SHA256 = "
+        "BASE_PACKAGE = no-such-package\nBASE_VERSION = 1\nBASE_SUITE = trixie\nBASE_SHA256 = "
         "41cf6794ba4200b839c53531555f0f3998df4cbb01a4d5cb0b94e3ca5e23947d\n")
     assert house.run("base", house.path) == (0, "")
     assert tarball.read_text() == "source"

@@ -4,11 +4,13 @@
 #	tree.sh BUILD
 #	tree.sh --name		print BUILD's name for KERNEL, or for the base of base.mk
 #	tree.sh BUILD --saved	fail if BUILD/linux has work that is not in patches/
+#	tree.sh BUILD --mails	print the patches that are applied
 #  BUILD/linux  a git tree: branch base, branch fixes = base + fixes/, branch series =
 #               fixes + patches/
 #  BUILD/base   the files of base, to build from
 # The base is the tarball in the cache or KERNEL: the HEAD of a git tree, or an unpacked
-# tarball. It is only read. Commits and changes in BUILD/linux are never thrown away.
+# tarball. It is only read. Its version chooses among the patches: see ports/README.md.
+# Commits and changes in BUILD/linux are never thrown away.
 #
 # BUILD/linux/.git has a memory of ours:
 #  vfr-base     what the base is
@@ -17,12 +19,12 @@
 #               stopped for the user.
 set -eu
 . lab/env.sh
-eval "$(sed -n 's/^\(BASE_[A-Z0-9]*\) *= */\1=/p' base.mk)"
+pinned_base
 
 # ---- which base ----
 if [ -z "${KERNEL:-}" ]; then
 	base=$BASE_VERSION
-	name=build/${BASE_PACKAGE#linux-source-}
+	name=build/$(echo "$BASE_VERSION" | cut -d. -f1,2)
 elif [ ! -f "$KERNEL/mm/memory.c" ]; then
 	die "KERNEL=$KERNEL is no Linux tree: it has no mm/memory.c; name the top of a git tree" \
 		"or of an unpacked tarball"
@@ -52,6 +54,11 @@ by_hand() {
 	$git log --format=%ce base..HEAD | grep -qvx series@localhost
 }
 
+if [ "${2:-}" = --mails ]; then
+	port=$(port_of "$linux" 2> /dev/null)
+	mails fixes patches
+	exit 0
+fi
 if [ "${2:-}" = --saved ]; then
 	[ -d "$state" ] || exit 0
 	read -r id commit 2> /dev/null < "$state/vfr-patches" || commit=$($git rev-parse base)
@@ -107,14 +114,10 @@ if [ ! -e "$build/base" ]; then
 fi
 
 # ---- fixes/ and patches/ ----
+port=$(port_of "$linux")
 now=$(patches_id)
 id='' commit=$($git rev-parse base)
 [ ! -e "$state/vfr-patches" ] || read -r id commit < "$state/vfr-patches"
-
-# files FOLDER...: their patches, in their order.
-files() {
-	find "$@" -name '*.patch' ! -name '0000-*' 2> /dev/null | LC_ALL=C sort
-}
 
 # wait_for_user WHAT: a git am is in progress.
 wait_for_user() {
@@ -130,7 +133,7 @@ wait_for_user() {
 
 resolved=
 there=$($git rev-list --count base..series)
-want=$(files fixes patches | wc -l)
+want=$(mails fixes patches | wc -l)
 if [ "$id" = applying ]; then
 	# make tree was killed: what git has left half-written goes, changes are kept.
 	! by_hand ||
@@ -165,7 +168,7 @@ if [ -z "$resolved" ]; then
 	echo "applying $commit" > "$state/vfr-patches"
 	$git checkout -q -B series base
 	$git branch -q -f fixes base
-	if ! files fixes patches | sed "s|^|$PWD/|" | GIT_COMMITTER_NAME=series \
+	if ! mails fixes patches | sed "s|^|$PWD/|" | GIT_COMMITTER_NAME=series \
 		GIT_COMMITTER_EMAIL=series@localhost xargs -r -d '\n' git -C "$linux" am -q \
 		--keep-non-patch --committer-date-is-author-date; then
 		[ -d "$state/rebase-apply" ] ||
@@ -176,18 +179,18 @@ if [ -z "$resolved" ]; then
 		$git read-tree HEAD
 		at=$(cat "$state/rebase-apply/next")
 		others=
-		for patch in $(files fixes patches | tail -n "+$((at + 1))"); do
+		for patch in $(mails fixes patches | tail -n "+$((at + 1))"); do
 			$git apply --cached "$PWD/$patch" 2> /dev/null || others="$others, $patch"
 		done
 		rm "$GIT_INDEX_FILE"
-		patch=$(files fixes patches | sed -n "${at}p")
+		patch=$(mails fixes patches | sed -n "${at}p")
 		wait_for_user "$patch does not apply to the base $base${others:+; nor will ${others#, }}"
 	fi
 	commit=$($git rev-parse series)
 fi
 $git checkout -q series
 last=$({ $git rev-parse base; $git rev-list --reverse base..series; } |
-	sed -n "$(($(files fixes | wc -l) + 1))p")
+	sed -n "$(($(mails fixes | wc -l) + 1))p")
 $git branch -q -f fixes "$last"
 # The letter's text is git's description of the branch: subject, empty line, text.
 git mailinfo "$state/vfr-text" /dev/null < patches/0000-cover-letter.patch > "$state/vfr-head"

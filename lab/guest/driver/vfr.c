@@ -16,6 +16,7 @@
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+#include <linux/version.h>
 #include <linux/wait.h>
 
 #include "../vfr.h"
@@ -220,6 +221,13 @@ static void vfr_hold_mmap_lock(struct vfr_file *f, const struct vfr_hold *s)
 	WRITE_ONCE(f->log.held, 0);
 	mmap_write_unlock(mm);
 }
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
+static bool vma_start_read_locked(struct vm_area_struct *vma)
+{
+	return down_read_trylock(&vma->vm_lock->lock);
+}
+#endif
 
 static int vfr_bad_tried(unsigned long addr)
 {
