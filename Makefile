@@ -4,7 +4,8 @@
 #	make test   whether all is well
 #
 # Variables: ARCH="x86_64 arm64" (test, bisect), K="WORDS" (test: pytest's -k), TREE=base (boot),
-# W="e1i e8", KERNELS="base series", ROUNDS=3, TIME=wall (figures), M="NAME ..." (mutants),
+# W="e1i e8", KERNELS="base series", ROUNDS=3, TIME=wall, KEPT=1 (figures: tell what there is),
+# M="NAME ..." (mutants),
 # WHAT=... (more), CONFIG=... (packages), BASE=6.12 (or 6.18, 7.2: see ports/README.md),
 # KERNEL=/path/to/linux (your tree as the base), ACCEL=kvm, DEBIAN_MIRROR=http://...,
 # XDG_CACHE_HOME (for the big reusable things).
@@ -39,7 +40,7 @@ help:
 
 # A guest that failed is told in the table, which is shown, and the step fails.
 CHOICE = $(if $(W),--workloads '$(W)') $(if $(ROUNDS),--rounds $(ROUNDS)) \
-	$(if $(TIME),--time $(TIME)); status=$$?; cat $(B)/results/$@.txt; exit $$status
+	$(if $(TIME),--time $(TIME)) $(if $(KEPT),--kept); status=$$?; cat $(B)/results/$@.txt; exit $$status
 run: kernel-x86_64-perf-base kernel-x86_64-perf-series ## base and series: what differs
 	$(STEP) $(IN) lab/figures.py $(B) run $(CHOICE)
 

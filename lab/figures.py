@@ -3,12 +3,12 @@
 """Measure what the series changes: workloads on kernels, as a table and a picture.
 
     figures.py BUILD run|figures [--workloads "CODE ..."] [--kernels "NAME ..."]
-               [--rounds N] [--time own|wall] [--jobs N]
+               [--rounds N] [--time own|wall] [--jobs N] [--kept]
 
 run: a quick selection on base and series, told in five lines first, in one round. figures: all
 of workloads.py on base, series and alternatives/. One workload a boot, the kernels in turns.
 A boot that ends well is a sample, kept in BUILD/samples under a hash of kernel, program and
-settings; only what is missing is made. Leaves BUILD/results/COMMAND.txt, .csv, .svg, .png.
+settings; only what is missing is made, and with --kept nothing. Leaves BUILD/results/COMMAND.txt, .csv, .svg, .png.
 Exits with 1 if a sample is missing.
 
 Time is the guest's own: QEMU counts instructions, each takes 1 ns, the guest's CPUs take
@@ -146,9 +146,11 @@ def publish(path, args, kernels, facts, failed):
     """Write and print what was found; PATH: of the results, without a suffix."""
     for old in glob.glob(f"{path}.*"):
         os.remove(old)
+    rounds = sorted({one.rounds for one in facts.values()})
     lines = [*report.in_words(facts), "",
-             f"{ARCH}, QEMU/{args.accel.upper()}, {args.time} time, medians of {args.rounds} "
-             "rounds. Emulated CPUs show waiting, not speed."]
+             f"{ARCH}, QEMU/{args.accel.upper()}, {args.time} time, medians of "
+             f"{' to '.join(map(str, dict.fromkeys(rounds[:1] + rounds[-1:])))} rounds. "
+             "Emulated CPUs show waiting, not speed."]
     lines += [f"{name:<8} {Path(kernel.out, '.complete').read_text('utf-8')[:12]}  {kernel.words}"
               for name, kernel in kernels.items()]
     lines += ["", *report.table(facts, args.workloads, kernels, args.command == "run"), ""]
@@ -170,6 +172,7 @@ def main():
     parser.add_argument("--rounds", type=int, help="run: 1, figures: 3")
     parser.add_argument("--time", choices=("own", "wall"), default="own")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--kept", action="store_true", help="tell what there is, boot nothing")
     args = parser.parse_args()
     brief = args.command == "run"
     args.rounds = args.rounds or (1 if brief else 3)
@@ -195,8 +198,8 @@ def main():
             first = number % len(names)
             jobs += [job_of(args, kernels, code, name, number)
                      for name in names[first:] + names[:first]]
-    todo = [job for job in jobs if not kept(job)]
-    print(f"@ {len(jobs)} boots, {len(jobs) - len(todo)} kept from before", flush=True)
+    todo = [job for job in jobs if not (args.kept or kept(job))]
+    print(f"@ {len(jobs)} boots, {len(todo)} of them to make", flush=True)
     failed = measure(todo, args.jobs)
     samples = collections.defaultdict(list)
     for job in jobs:
