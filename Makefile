@@ -5,10 +5,9 @@
 #
 # Variables: ARCH="x86_64 arm64" (test, bisect), K="WORDS" (test: pytest's -k), TREE=base (boot),
 # W="e1i e8", KERNELS="base series", ROUNDS=3, TIME=wall, KEPT=1 (figures: tell what there is),
-# M="NAME ..." (mutants),
-# WHAT=... (more), CONFIG=... (packages), BASE=6.12 (or 6.18, 7.2: see ports/README.md),
-# KERNEL=/path/to/linux (your tree as the base), ACCEL=kvm, DEBIAN_MIRROR=http://...,
-# XDG_CACHE_HOME (for the big reusable things).
+# M="NAME ..." (mutants), WHAT=... (more), CONFIG=... (packages), BASE=6.12 (or 6.18, 7.2: see
+# ports/README.md), KERNEL=/path/to/linux (your tree as the base), ACCEL=kvm,
+# DEBIAN_MIRROR=http://..., XDG_CACHE_HOME (for the big reusable things).
 
 include base.mk
 
@@ -40,7 +39,8 @@ help:
 
 # A guest that failed is told in the table, which is shown, and the step fails.
 CHOICE = $(if $(W),--workloads '$(W)') $(if $(ROUNDS),--rounds $(ROUNDS)) \
-	$(if $(TIME),--time $(TIME)) $(if $(KEPT),--kept); status=$$?; cat $(B)/results/$@.txt; exit $$status
+	$(if $(TIME),--time $(TIME)) $(if $(KEPT),--kept); \
+	status=$$?; cat $(B)/results/$@.txt; exit $$status
 run: kernel-x86_64-perf-base kernel-x86_64-perf-series ## base and series: what differs
 	$(STEP) $(IN) lab/figures.py $(B) run $(CHOICE)
 

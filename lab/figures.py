@@ -9,7 +9,7 @@ run: a quick selection on base and series, told in five lines first, in one roun
 of workloads.py on base, series and alternatives/. One workload a boot, the kernels in turns.
 A boot that ends well is a sample, kept in BUILD/samples under a hash of kernel, program and
 settings; only what is missing is made, and with --kept nothing. Leaves BUILD/results/COMMAND.txt, .csv, .svg, .png.
-Exits with 1 if a sample is missing.
+Exits with 1 if a sample could not be made.
 
 Time is the guest's own: QEMU counts instructions, each takes 1 ns, the guest's CPUs take
 turns, and the host's load does not matter. With --time wall, and with ACCEL=kvm, it is the
