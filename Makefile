@@ -7,7 +7,8 @@
 # W="e1i e8", KERNELS="base series", ROUNDS=3, TIME=wall, KEPT=1 (figures: tell what there is),
 # M="NAME ..." (mutants), WHAT=... (more), CONFIG=... (packages), BASE=6.12 (or 6.18, 7.2: see
 # ports/README.md), KERNEL=/path/to/linux (your tree as the base), ACCEL=kvm,
-# DEBIAN_MIRROR=http://..., XDG_CACHE_HOME (for the big reusable things).
+# ENGINE=slurm (test, figures: on many machines), DEBIAN_MIRROR=http://..., XDG_CACHE_HOME (for
+# the big reusable things).
 
 include base.mk
 
@@ -24,6 +25,7 @@ export KERNEL BASE ACCEL DEBIAN_MIRROR TIME GUEST_EXTRA
 unknown := $(filter-out $(ARCHS),$(ARCH))
 $(if $(unknown),$(error unknown architecture '$(unknown)'; known: $(ARCHS)))
 $(if $(filter base series,$(TREE)),,$(error TREE=$(TREE)? base or series))
+$(if $(filter-out slurm,$(ENGINE)),$(error ENGINE=$(ENGINE)? slurm, or leave it out))
 q = '$(subst ','\'',$1)'
 B := $(shell KERNEL=$(call q,$(KERNEL)) BASE=$(call q,$(BASE)) lab/tree.sh --name)
 $(if $(B),,$(error see above))
@@ -46,8 +48,9 @@ run: kernel-x86_64-perf-base kernel-x86_64-perf-series ## base and series: what 
 
 # The series on every architecture, the base on one: it shows what the tests prove.
 TESTED = $(if $(filter x86_64,$(ARCH)),kernel-x86_64-debug-base) $(ARCH:%=kernel-%-debug-series)
-test: $(TESTED) ## all tests; ARCH="..." for some architectures
-	$(STEP) $(IN) python3 -m pytest -n 2 --dist loadgroup lab --build $(B) --arch '$(ARCH)' \
+test: $(if $(ENGINE),setup,$(TESTED)) ## all tests; ARCH="..." for some architectures
+	$(STEP) $(if $(ENGINE),lab/slurm.sh $(B) test, \
+		$(IN) python3 -m pytest -n 2 --dist loadgroup lab --build $(B)) --arch '$(ARCH)' \
 		$(if $(K),-k '$(K)'); status=$$?; tail -n 1 $(B)/logs/$@.log; exit $$status
 
 boot: kernel-x86_64-perf-$(TREE) ## a guest with a shell (TREE=base: base); ctrl-a x ends it
@@ -58,7 +61,8 @@ KERNELS ?= base series $(ALTERNATIVES)
 MEASURED = $(patsubst %,kernel-x86_64-perf-%,$(filter base series,$(KERNELS))) \
 	$(patsubst %,alternative-%,$(filter $(ALTERNATIVES),$(KERNELS)))
 figures: $(MEASURED) ## all workloads on all kernels (hours; goes on where it was)
-	$(STEP) $(IN) lab/figures.py $(B) figures --kernels '$(KERNELS)' $(CHOICE)
+	$(STEP) $(if $(ENGINE),lab/slurm.sh,$(IN) lab/figures.py) $(B) figures \
+		--kernels '$(KERNELS)' $(CHOICE)
 
 series: ## regenerate patches/, fixes/ and the view from the commits in the tree
 	$(STEP) $(IN) lab/series.sh $(B)

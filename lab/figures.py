@@ -3,7 +3,7 @@
 """Measure what the series changes: workloads on kernels, as a table and a picture.
 
     figures.py BUILD run|figures [--workloads "CODE ..."] [--kernels "NAME ..."]
-               [--rounds N] [--time own|wall] [--jobs N] [--kept]
+               [--rounds N] [--time own|wall] [--jobs N] [--kept] [--list]
 
 run: a quick selection on base and series, told in five lines first, in one round. figures: all
 of workloads.py on base, series and alternatives/. One workload a boot, the kernels in turns.
@@ -173,6 +173,7 @@ def main():
     parser.add_argument("--time", choices=("own", "wall"), default="own")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--kept", action="store_true", help="tell what there is, boot nothing")
+    parser.add_argument("--list", action="store_true", help="print the workloads' codes, and end")
     args = parser.parse_args()
     brief = args.command == "run"
     args.rounds = args.rounds or (1 if brief else 3)
@@ -189,6 +190,9 @@ def main():
     comparable = [code for code in WORKLOADS if report.columns(code, kernels)
                   and (args.time == "own" or code not in OWN_TIME_ONLY)]
     args.workloads = chosen(args.workloads, comparable, QUICK if brief else comparable)
+    if args.list:
+        print(*args.workloads, sep="\n")
+        return
 
     jobs = []
     for number in range(1, args.rounds + 1):
