@@ -49,8 +49,8 @@ def main(build, place):
         if status != "0" and not any(one.outcome == "failed" for one in found.values()):
             lost.append(f"{job}: ended with {status}; log: {place}/{job}.log")
         for name, one in found.items():
-            if one.outcome == "failed":
-                print(f"@ FAILED  {name} (job {job}; log: {place}/{job}/logs/test.log)")
+            if one.outcome == "failed" and (name not in joined or joined[name].outcome != "failed"):
+                print(f"@ FAILED  {name} (log: {place}/{job}/logs/test.log)")
             if name not in joined or WORST_FIRST.index(one.outcome) < \
                     WORST_FIRST.index(joined[name].outcome):
                 joined[name] = one

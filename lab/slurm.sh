@@ -25,7 +25,8 @@ attempt() {
 	at=$(mktemp -d "$place/$job.XXXXXX")
 	mkdir "$at/result"
 	exec >> "$place/$job.log" 2>&1
-	echo "begins on ${SLURMD_NODENAME:-} in $at"
+	echo "begins on ${SLURMD_NODENAME:-this machine} in $at"
+	[ ! -e "$place/$job" ] || { echo "another attempt was first"; return 0; }
 	status=0
 	if [ "$command" = test ]; then
 		tar -C "$at" -xf "$place/checkout.tar"
