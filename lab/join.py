@@ -5,8 +5,8 @@
     join.py BUILD PLACE
 
 PLACE: see slurm.sh. A test that several jobs ran counts once: as failed if it failed anywhere,
-as passed if it passed anywhere else. A job that left no result is a failure by its name, and so
-is one that did not end well though all its tests did. Leaves BUILD/results/matrix.txt.
+else as passed if it passed anywhere. A job that left no result is a failure by its name, and so
+is one that did not end well though its tests did. Leaves BUILD/results/matrix.txt.
 """
 import sys
 from pathlib import Path
@@ -16,55 +16,48 @@ from xml.etree import ElementTree
 from conftest import matrix, text_of
 
 WORST_FIRST = ("failed", "passed", "skipped")
-NUMBERS = {"count": int, "skipped": int, "seconds": float}
+FACTS = {"count": int, "skipped": int, "seconds": float}
 
 
-def tests(path):
-    """{name: its report, as far as matrix() needs it} of pytest's junit.xml."""
-    found = {}
-    for case in ElementTree.parse(path).iter("testcase"):
-        tags = {"failed" if child.tag == "error" else child.tag.replace("failure", "failed")
-                for child in case}
-        outcome = next((word for word in ("failed", "skipped") if word in tags), "passed")
+def tests(folder):
+    """The reports of pytest's junit.xml, as far as matrix() needs them."""
+    for case in ElementTree.parse(f"{folder}/results/junit.xml").iter("testcase"):
+        tags = {child.tag for child in case}
+        outcome = "failed" if tags & {"failure", "error"} else \
+            "skipped" if "skipped" in tags else "passed"
         facts = {one.get("name"): one.get("value") for one in case.iter("property")}
-        name = f"{case.get('classname')}::{case.get('name')}"
-        found[name] = SimpleNamespace(
-            nodeid=name, outcome=outcome, passed=outcome == "passed",
-            duration=float(case.get("time")),
-            user_properties=[(key, NUMBERS[key](facts[key])) for key in NUMBERS if key in facts])
-    return found
+        yield SimpleNamespace(
+            nodeid=f"{case.get('classname')}::{case.get('name')}", folder=folder,
+            outcome=outcome, passed=outcome == "passed", duration=float(case.get("time")),
+            user_properties=[(key, kind(facts[key])) for key, kind in FACTS.items() if key in facts])
 
 
 def main(build, place):
     """Join, print, and exit with 1 if anything failed."""
     jobs = text_of(f"{place}/jobs").split()
-    joined, lost = {}, []
+    joined, wrong = {}, []
     for job in jobs:
         try:
             status = text_of(f"{place}/{job}/status").strip()
-            found = tests(f"{place}/{job}/results/junit.xml")
+            found = list(tests(f"{place}/{job}"))
         except (FileNotFoundError, ElementTree.ParseError) as error:
-            lost.append(f"{job}: no result ({error}); log: {place}/{job}.log")
+            wrong.append(f"{job}: no result: {error}; log: {place}/{job}.log")
             continue
-        if status != "0" and not any(one.outcome == "failed" for one in found.values()):
-            lost.append(f"{job}: ended with {status}; log: {place}/{job}.log")
-        for name, one in found.items():
-            if one.outcome == "failed" and (name not in joined or joined[name].outcome != "failed"):
-                print(f"@ FAILED  {name} (log: {place}/{job}/logs/test.log)")
-            if name not in joined or WORST_FIRST.index(one.outcome) < \
-                    WORST_FIRST.index(joined[name].outcome):
-                joined[name] = one
-    for line in lost:
-        print(f"@ FAILED  {line}")
+        if status != "0" and not any(one.outcome == "failed" for one in found):
+            wrong.append(f"{job}: ended with {status}; log: {place}/{job}.log")
+        for one in found:
+            joined[one.nodeid] = min(joined.get(one.nodeid, one), one,
+                                     key=lambda one: WORST_FIRST.index(one.outcome))
+    wrong += [f"{one.nodeid}; log: {one.folder}/logs/test.log"
+              for one in joined.values() if one.outcome == "failed"]
     lines = matrix(list(joined.values()), jobs)
-    if lines:
-        Path(build, "results").mkdir(exist_ok=True)
-        Path(build, "results/matrix.txt").write_text("\n".join(lines) + "\n", "utf-8")
-        print(*[f"@ {line}" for line in ("", *lines, "")], sep="\n")
-    count = {word: sum(one.outcome == word for one in joined.values()) for word in WORST_FIRST}
-    count["failed"] += len(lost)
-    print(", ".join(f"{count[word]} {word}" for word in ("passed", "failed", "skipped")))
-    sys.exit(1 if count["failed"] or not count["passed"] else 0)
+    Path(build, "results/matrix.txt").write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    for line in (*(f"FAILED  {line}" for line in wrong), "", *lines, ""):
+        print(f"@ {line}")
+    passed, skipped = (sum(one.outcome == word for one in joined.values())
+                       for word in ("passed", "skipped"))
+    print(f"{passed} passed, {len(wrong)} failed, {skipped} skipped")
+    sys.exit(1 if wrong or not passed else 0)
 
 
 if __name__ == "__main__":

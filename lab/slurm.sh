@@ -59,7 +59,7 @@ fi
 build=$1 command=$2
 shift 2
 command -v sbatch > /dev/null || die "no sbatch: ENGINE=slurm needs Slurm (Debian's slurm-client)"
-mkdir -p build/slurm
+mkdir -p build/slurm "$build/results"
 rm -rf "build/slurm/$command".*
 place=$(mktemp -d "build/slurm/$command.XXXXXX")
 if [ "$command" = test ]; then

@@ -1,38 +1,27 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# `make test` and `make figures` with ENGINE=slurm, on a real Slurm with two nodes on this machine,
-# which get lost. Runs on the host, as root; needs Debian's slurm-wlm and munge.
+# `make test` and `make figures` with ENGINE=slurm, on a real Slurm with two nodes on this machine
+# from which something is taken. Runs on the host, as root; needs Debian's slurm-wlm and munge.
 #	slurm.sh BUILD
-# Works in a copy of the checkout. The small matrix needs no kernel: tests of the harness, and one
-# that fails without a kernel. The figures boot the kernels of BUILD. A node is a PID namespace:
-# all that runs on it ends at once.
+# Works in a copy of the checkout. The tests need no kernel, and those that want one fail; the
+# figures boot BUILD's. A node is a PID namespace: all that runs on it ends with it.
 set -eu
 . lab/env.sh
-build=$1
-house=build/slurm-test
-unset MAKEFLAGS MFLAGS MAKELEVEL
-small_test() {
-	make -C $house test TESTED= ARCH="x86_64 arm" \
-		K="test_sample or test_names or test_builds or test_writer" "$@" 2>&1
-}
-small_figures() {
-	make -C $house figures MEASURED= KERNELS="base series" ROUNDS=1 W="insns pf1" "$@" 2>&1
-}
-
+build=$1 house=build/slurm-test failed=0
 for program in munged slurmctld slurmd sbatch; do
-	command -v "$program" > /dev/null || {
-		echo "@ skipped: no $program; apt-get install slurm-wlm munge"
+	command -v "$program" > /dev/null && [ "$(id -u)" = 0 ] || {
+		echo "@ skipped slurm: needs root, and $program: apt-get install slurm-wlm munge"
+		echo "0 passed, 0 failed, 1 skipped"
 		exit 0
 	}
 done
-[ "$(id -u)" = 0 ] || die "Slurm's daemons need root"
-# All that this test starts ends with it.
 [ -n "${INSIDE:-}" ] || exec env INSIDE=1 unshare --pid --fork --kill-child --mount-proc "$0" "$@"
+unset MAKEFLAGS MFLAGS MAKELEVEL
 
 here=$(mktemp -d)
 trap 'rm -rf "$here"' EXIT
 export SLURM_CONF="$here/slurm.conf"
-mkdir "$here/state"
+mkdir "$here/state" "$here/n1" "$here/n2"
 cat > "$SLURM_CONF" <<-EOT
 	ClusterName=test
 	SlurmctldHost=$(hostname)(127.0.0.1)
@@ -49,49 +38,90 @@ cat > "$SLURM_CONF" <<-EOT
 	TaskPlugin=task/none
 	SelectType=select/cons_tres
 	ReturnToService=2
-	SlurmdTimeout=10
+	SlurmdTimeout=5
 	SlurmdParameters=config_overrides
 	NodeName=n1 NodeHostname=$(hostname) NodeAddr=127.0.0.1 Port=16818 CPUs=2
 	NodeName=n2 NodeHostname=$(hostname) NodeAddr=127.0.0.1 Port=16819 CPUs=2
 	PartitionName=all Nodes=ALL Default=YES
 EOT
-dd if=/dev/urandom of="$here/key" bs=1024 count=1 status=none
-chmod 400 "$here/key"
+(umask 077 && dd if=/dev/urandom of="$here/key" bs=1024 count=1 status=none)
 munged --force --key-file "$here/key" --socket "$here/munge" --pid-file "$here/munged.pid" \
 	--log-file "$here/munged.log" --seed-file "$here/seed"
 slurmctld
 
-# node NAME: start it.
-node() {
-	mkdir -p "$here/$1"
-	unshare --pid --fork --kill-child --mount-proc sh -c "slurmd -N $1; sleep infinity" &
-	echo $! > "$here/$1.unshare"
-}
-
-# until_true SECONDS COMMAND...
+# until_true COMMAND...
 until_true() {
-	left=$1
-	shift
-	while ! "$@" > /dev/null 2>&1; do
+	left=300
+	until "$@"; do
 		sleep 1
 		left=$((left - 1))
 		[ "$left" -gt 0 ] || die "this did not come true: $*"
 	done
 }
 
+both_idle() {
+	[ "$(sinfo -h -N -t idle | wc -l)" = 2 ]
+}
+
+# nodes: start those that are not there.
+nodes() {
+	for node in n1 n2; do
+		kill -0 "$(cat "$here/$node.unshare" 2> /dev/null)" 2> /dev/null && continue
+		unshare --pid --fork --kill-child --mount-proc sh -c "slurmd -N $node; sleep infinity" &
+		echo $! > "$here/$node.unshare"
+	done
+	until_true both_idle
+}
+
 # begun COMMAND NUMBER: so many attempts have.
 begun() {
-	[ "$(cat $house/build/slurm/"$1".*/*.log | grep -c '^begins on')" -ge "$2" ]
+	[ "$(cat $house/build/slurm/"$1".*/*.log 2> /dev/null | grep -c '^begins on')" -ge "$2" ]
 }
 
-# node_of COMMAND: where the first attempt of its first job is.
-node_of() {
-	job=$(head -n 1 $house/build/slurm/"$1".*/jobs)
-	sed -n 's/^begins on \([^ ]*\) .*/\1/p' $house/build/slurm/"$1".*/"$job.log" | head -n 1
+# lose_machine, lose_daemon: of the node of the first attempt. lose_job: the first.
+lose_machine() {
+	kill -KILL "$(pgrep -P "$(cat "$here/$(first_node).unshare")")"
+}
+lose_daemon() {
+	kill -KILL "$(pgrep -x slurmd -P "$(pgrep -P "$(cat "$here/$(first_node).unshare")")")"
+}
+lose_job() {
+	scancel "$(squeue -h -o %i -t running | head -n 1)"
+}
+first_node() {
+	sed -n 's/^begins on \([^ ]*\) .*/\1/p' $house/build/slurm/*/*.log | head -n 1
 }
 
-# check WORDS COMMAND...: a line for a result.
-passed=0 failed=0
+# run COMMAND NUMBER LOSE: a small one through Slurm; when so many attempts have begun, LOSE.
+# run COMMAND: the same without Slurm.
+# Leaves its status and what it found, without seconds. A sample's numbers differ a little.
+run() {
+	rm -rf "$house/$build/results" "$house/$build/samples" $house/build/slurm
+	if [ "$1" = test ]; then
+		set -- "$@" -- TESTED= ARCH='x86_64 arm' K='test_sample or test_names or test_builds'
+	else
+		set -- "$@" -- MEASURED= KERNELS='base series' ROUNDS=2 W=insns
+	fi
+	if [ "$2" = -- ]; then
+		make -C $house "$@" > "$here/log" 2>&1 &
+	else
+		command=$1 number=$2 lose=$3
+		shift 4
+		make -C $house "$command" ENGINE=slurm "$@" > "$here/log" 2>&1 &
+		until_true begun "$command" "$number"
+		$lose
+	fi
+	status=0
+	wait $! || status=$?
+	sed 's/^/    /' "$here/log"
+	found=$(cd "$house/$build" && {
+		find samples -name '*.sample' | sort
+		cat results/matrix.txt
+		tail -n 1 logs/test.log
+	} 2> /dev/null | sed 's/, [0-9]* s\( \|$\)/ /g; s/  */ /g; s/ $//')
+}
+
+# check WORDS COMMAND...
 check() {
 	words=$1
 	shift
@@ -103,76 +133,33 @@ check() {
 		failed=$((failed + 1))
 	fi
 }
-
-# told: the matrix and the closing line, without seconds.
-told() {
-	tail -n 1 "$house/$build/logs/test.log" | cat "$house/$build/results/matrix.txt" - |
-		sed 's/, [0-9]* s\( \|$\)/ /g; s/  */ /g; s/ $//'
-}
-
-# samples: their names. The numbers are the guest's own time, and differ a little.
-samples() {
-	(cd "$house/$build/samples" && find . -name '*.sample' | sort)
-}
+passed=0
 
 rm -rf $house
 mkdir -p "$house/$build"
 tar -c --exclude=./build --exclude=./.git . | tar -C $house -x
 cp -al "$build/out" "$house/$build/"
-node n1
-node n2
-until_true 60 sh -c '[ "$(sinfo -h -N -t idle | wc -l)" = 2 ]'
+nodes
 
-echo "@ the tests, here"
-small_test || :
-told > "$here/local"
-cat "$here/local"
+run test
+here_found=$found
+run test 2 lose_machine
+check "tests: a machine was lost, and a job began again" begun test 3
+check "a test that fails fails the whole" [ $status != 0 ]
+check "the same matrix and sum as without Slurm" [ "$found" = "$here_found" ]
+nodes
+run test 1 lose_job
+check "tests: a job without a result is a failure by its name" \
+	grep -q 'FAILED  [a-z0-9_]*: no result' "$here/log"
+check "so the sum is another" [ "$found" != "$here_found" ]
 
-echo "@ the tests, by Slurm; a machine is lost"
-rm -r "$house/$build/results"
-small_test ENGINE=slurm > "$here/log" &
-until_true 120 begun test 2
-kill -KILL "$(pgrep -P "$(cat "$here/$(node_of test).unshare")")"
-status=0
-wait $! || status=$?
-cat "$here/log"
-told > "$here/slurm"
-check "a job began again" begun test 3
-check "a failed test fails it" [ $status != 0 ]
-check "the same results as here" diff "$here/local" "$here/slurm"
-
-for name in n1 n2; do
-	kill -0 "$(cat "$here/$name.unshare")" 2> /dev/null || node $name
-done
-until_true 60 sh -c '[ "$(sinfo -h -N -t idle | wc -l)" = 2 ]'
-echo "@ figures, by Slurm; a machine is lost to Slurm, but goes on"
-small_figures ENGINE=slurm > "$here/log" &
-until_true 120 begun figures 2
-name=$(node_of figures)
-kill -KILL "$(pgrep -x slurmd -P "$(pgrep -P "$(cat "$here/$name.unshare")")")"
-status=0
-wait $! || status=$?
-cat "$here/log"
-tail -n 3 $house/build/slurm/figures.*/*.log
-samples > "$here/slurm"
-check "a job began again" begun figures 3
-check "two attempts ended, one counts" grep -rqs "another attempt was first" $house/build/slurm
-check "all went well" [ $status = 0 ]
-echo "@ figures, here"
-rm -r "$house/$build/samples"
-small_figures
-samples > "$here/local"
-check "the same samples as here" diff "$here/local" "$here/slurm"
-
-echo "@ the tests, by Slurm; a job is cancelled"
-rm -r "$house/$build/results"
-small_test ENGINE=slurm > "$here/log" &
-until_true 120 begun test 1
-scancel "$(squeue -h -o %A_%a -t running | head -n 1)"
-status=0
-wait $! || status=$?
-cat "$here/log"
-check "a job without a result fails it" [ $status != 0 ]
-check "it is named" grep -q 'FAILED  [a-z0-9_]*: no result' "$here/log"
+run figures
+here_found=$found
+run figures 1 lose_daemon
+check "figures: a node was lost to Slurm, and a job began again" begun figures 2
+check "but the first attempt went on, and one of the two counts" \
+	grep -qs 'another attempt was first' $house/build/slurm/*/insns.log
+check "all is well" [ $status = 0 ]
+check "the same samples as without Slurm" [ "$found" = "$here_found" ]
 echo "$passed passed, $failed failed, 0 skipped"
-[ "$failed" = 0 ]
+[ $failed = 0 ]
