@@ -26,14 +26,16 @@ def tests(folder):
         outcome = "failed" if tags & {"failure", "error"} else \
             "skipped" if "skipped" in tags else "passed"
         facts = {one.get("name"): one.get("value") for one in case.iter("property")}
+        facts = [(key, kind(facts[key])) for key, kind in FACTS.items() if key in facts]
         yield SimpleNamespace(
             nodeid=f"{case.get('classname')}::{case.get('name')}", folder=folder,
             outcome=outcome, passed=outcome == "passed", duration=float(case.get("time")),
-            user_properties=[(key, kind(facts[key])) for key, kind in FACTS.items() if key in facts])
+            user_properties=facts)
 
 
-def main(build, place):
+def main():
     """Join, print, and exit with 1 if anything failed."""
+    build, place = sys.argv[1:]
     jobs = text_of(f"{place}/jobs").split()
     joined, wrong = {}, []
     for job in jobs:
@@ -61,4 +63,4 @@ def main(build, place):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -1,12 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""Write job files for LAVA, or check all of them against LAVA's own schema.
+"""Write a job file for LAVA, or check all of them against LAVA's own schema.
 
-    farm.py TEST ARCH URL [DEVICE]    print the job: for QEMU, or for a DEVICE type of the farm
-    farm.py --check
+    farm.py TEST ARCH URL [DEVICE]    for QEMU, or for a DEVICE type of the farm
+    farm.py --check                   skipped without Debian's lava-common
 
-TEST: of tests.yaml. URL: where the farm finds build/7.3/out. The check needs Debian's
-lava-common, and is skipped without it.
+TEST: of tests.yaml. URL: where the farm finds build/7.3/out.
 """
 import re
 import string
@@ -18,24 +17,23 @@ try:
     from lava_common.schemas import validate
     from voluptuous import Invalid
 except ImportError as error:
-    print(f"@ skipped farm: {error}: apt-get install lava-common")
-    print("0 passed, 0 failed, 1 skipped")
+    print(f"@ skipped farm: {error}: apt-get install lava-common", "0 passed, 0 failed, 1 skipped",
+          sep="\n")
     sys.exit()
 
-HERE = Path(__file__).parent
-TESTS = yaml.safe_load((HERE / "tests.yaml").read_text("utf-8"))
+HERE = Path(__file__).resolve().parent
+TOP = HERE.parents[1]
+TESTS = yaml.safe_load((HERE / "tests.yaml").read_text("utf-8"))["jobs"]
 ARCHS = {row.split()[0]: row.split() for row in
-         (HERE / "../../lab/config/archs").read_text("utf-8").splitlines() if row[:1] not in "#"}
+         (TOP / "lab/config/archs").read_text("utf-8").splitlines() if row[0] != "#"}
 # ok 1 NAME, not ok 1 NAME, ok 1 NAME # SKIP WHY: the result is what "fixupdict" names.
-PATTERN = (r"(?=(ok [^#\r\n]*(?=# SKIP))?(?P<result># SKIP|not ok|ok))"
+PATTERN = (r"(?=(ok [^#\r\n]*)?(?P<result># SKIP|not ok|ok))"
            r"(not )?ok \d+ (?P<test_case_id>[^\r\n#]*[^\r\n# ])[^\r\n]*\r?\n")
-# What LAVA must refuse: a key of a good job, and what it becomes.
-MISTAKES = {"job_name": "job_nmae", "image_arg": "image_args", "prompts": "promtps",
-            "pattern": "patern", "to: ": "two: ", "minutes: 60": "minutes: 5"}
-# Lines of a console, and the results that the pattern must find in them.
-LINES = ("ok 1 B1 waits # V V, maj 1\r\n", "not ok 2 a.b\r\n", "ok 3 a # SKIP no ok here\r\n",
-         "ok 4 not ok\r\n", "# ok\r\n")
+LINES = ("ok 1 B1 waits # V V, maj 1\r\nnot ok 2 a.b\r\nok 3 a # SKIP not ok here\r\n"
+         "ok 4 not ok\r\n# ok\r\n")
 FOUND = [("ok", "B1 waits"), ("not ok", "a.b"), ("# SKIP", "a"), ("ok", "not ok")]
+# What LAVA must refuse: a text of a good job, and what becomes of it.
+MISTAKES = {"job_name": "job_nmae", "prompts": "promtps", "minutes: 60": "minutes: 5"}
 
 
 def job(test, arch, url, device=""):
@@ -43,58 +41,45 @@ def job(test, arch, url, device=""):
     words = ARCHS[arch]
     template = (HERE / ("device.yaml" if device else "qemu.yaml")).read_text("utf-8")
     return string.Template(template).substitute(
-        TESTS["jobs"][test]["params"], test=test, arch=arch, url=url, device=device,
-        image=words[3], console=words[4], emulator=words[7].removeprefix("qemu-system-"),
+        TESTS[test]["params"], test=test, arch=arch, url=url, device=device, image=words[3],
+        console=words[4], emulator=words[7].removeprefix("qemu-system-"),
         machine=" ".join(words[8:]), pattern=PATTERN)
 
 
-def refused(text):
-    """Why LAVA refuses a job file; none if it does not."""
+def accepted(text):
+    """Whether LAVA takes a job file."""
     try:
         validate(yaml.safe_load(text))
     except Invalid as why:
-        return str(why)
-    return ""
-
-
-def listed(path, *keys):
-    """The architectures in a matrix of a CI's file."""
-    found = yaml.safe_load((HERE / "../.." / path).read_text("utf-8"))
-    for key in keys:
-        found = found[key]
-    return "" if found == list(ARCHS) else f"{found}, but lab/config/archs has {list(ARCHS)}"
+        print(why)
+        return False
+    return True
 
 
 def check():
     """Print a line a check; returns whether all went well."""
-    cases = {}
-    for test in TESTS["jobs"]:
-        for arch in ARCHS:
-            for device in ("", "board"):
-                text = job(test, arch, "https://farm/out", device)
-                cases[f"{test} on {arch} {device or 'in QEMU'}"] = refused(text)
-    for device in ("", "board"):
-        text = job(next(iter(TESTS["jobs"])), "arm64", "https://farm/out", device)
-        for good, bad in MISTAKES.items():
-            if good in text:
-                cases[f"refused: {bad} {device}"] = \
-                    "" if refused(text.replace(good, bad)) else "it was not"
-    found = [match.group("result", "test_case_id") for match in
-             re.finditer(PATTERN, "".join(LINES))]
-    cases["pattern"] = "" if found == FOUND else f"found {found}"
-    cases[".gitlab-ci.yml"] = listed(".gitlab-ci.yml", "test", "parallel", "matrix", 0, "ARCH")
-    cases["GitHub"] = listed(".github/workflows/test.yml", "jobs", "test", "strategy", "matrix",
-                             "arch")
-    for name, wrong in cases.items():
-        print(f"@ FAILED  {name}: {wrong}" if wrong else f"@ ok      {name}")
-    failed = sum(map(bool, cases.values()))
-    print(f"{len(cases) - failed} passed, {failed} failed, 0 skipped")
+    jobs = {f"{test} on {arch} {device or 'in QEMU'}": job(test, arch, "https://farm/out", device)
+            for test in TESTS for arch in ARCHS for device in ("", "board")}
+    good = {name: accepted(text) for name, text in jobs.items()}
+    text = next(iter(jobs.values()))
+    for right, wrong in MISTAKES.items():
+        good[f"{wrong} is refused"] = right in text and not accepted(text.replace(right, wrong))
+    good["results are found"] = FOUND == [match.group("result", "test_case_id") for match in
+                                          re.finditer(PATTERN, LINES)]
+    listed = ", ".join(ARCHS)
+    for path in (".gitlab-ci.yml", ".github/workflows/test.yml"):
+        good[f"{path} has all architectures"] = f"[{listed}]" in (TOP / path).read_text("utf-8")
+    for name, well in good.items():
+        print(f"@ {'ok     ' if well else 'FAILED '} {name}")
+    failed = list(good.values()).count(False)
+    print(f"{len(good) - failed} passed, {failed} failed, 0 skipped")
     return not failed
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--check"]:
         sys.exit(not check())
-    if len(sys.argv) not in (4, 5) or sys.argv[1] not in TESTS["jobs"] or sys.argv[2] not in ARCHS:
+    if len(sys.argv) not in (4, 5) or sys.argv[1] not in TESTS or sys.argv[2] not in ARCHS:
         sys.exit(__doc__)
-    print(job(*sys.argv[1:]), end="")
+    TEST, ARCH, URL, *DEVICE = sys.argv[1:]
+    print(job(TEST, ARCH, URL, *DEVICE), end="")
