@@ -67,7 +67,8 @@ both_idle() {
 nodes() {
 	for node in n1 n2; do
 		kill -0 "$(cat "$here/$node.unshare" 2> /dev/null)" 2> /dev/null && continue
-		unshare --pid --fork --kill-child --mount-proc sh -c "slurmd -N $node; sleep infinity" &
+		unshare --pid --fork --kill-child --mount-proc \
+			sh -c "slurmd -N $node; sleep infinity" &
 		echo $! > "$here/$node.unshare"
 	done
 	until_true both_idle
@@ -104,7 +105,8 @@ first_node() {
 run() {
 	rm -rf "$house/$build/results" "$house/$build/samples" $house/build/slurm
 	if [ "$1" = test ]; then
-		set -- "$@" -- TESTED= ARCH='x86_64 arm' K='test_sample or test_names or test_builds'
+		set -- "$@" -- TESTED= ARCH='x86_64 arm' \
+			K='test_sample or test_names or test_builds'
 	else
 		set -- "$@" -- MEASURED= KERNELS='base series' ROUNDS=1 W=insns
 	fi
@@ -167,5 +169,11 @@ check "the first attempt went on, and one of the two has the result" \
 	[ "$(grep -c '^ended with 0' $house/build/slurm/figures.*/insns.log)" = 1 ]
 check "all is well" [ $status = 0 ]
 check "the same samples as without Slurm" [ "$found" = "$here_found" ]
+again() {
+	make -C $house figures ENGINE=slurm MEASURED= KERNELS='base series' ROUNDS=1 W=insns \
+		> "$here/log" 2>&1 &&
+		grep -q ' 0 of them to make' $house/build/slurm/figures.*/insns.log
+}
+check "what is measured is not measured again" again
 echo "$passed passed, $failed failed, 0 skipped"
 [ $failed = 0 ]
