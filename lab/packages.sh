@@ -21,9 +21,10 @@ for tree in base series; do
 		-e CONFIGFS_FS -m BLK_DEV_NULL_BLK -e BLK_DEV_THROTTLING -e PER_VMA_LOCK_STATS
 	make -s -C "$src" O="/vfr/$out" olddefconfig
 	echo "@ packages of $tree: log $out/build.log"
+	# LOCALVERSION=, or a git tree without a tag gets a "+" behind its release.
 	# "Depend" and so on: as in build.sh.
 	CCACHE_DIR=/cache/ccache CCACHE_DEPEND=1 CCACHE_NOINODECACHE=1 KBUILD_BUILD_TIMESTAMP='2000-01-01' \
-		make -s -C "$src" O="/vfr/$out" CC="/vfr/lab/cc.sh gcc" KDEB_PKGVERSION=1 \
+		make -s -C "$src" O="/vfr/$out" CC="/vfr/lab/cc.sh gcc" LOCALVERSION= KDEB_PKGVERSION=1 \
 		DPKG_FLAGS=-d -j"$(nproc)" bindeb-pkg > "$out/build.log" 2>&1 ||
 		die "that failed; the end of $out/build.log: $(tail -n 5 "$out/build.log")"
 done

@@ -124,6 +124,7 @@ WORKLOADS = {
     "e9": Workload("32 threads use madvise and mincore on what they touch, busy CPUs", "writer e9",
                    ADVISE),
     "e1-floor": Workload("E1, but the faults are another process's", "writer floor e1", FLOOR),
+    "e1w-floor": Workload("E1w, but the faults are another process's", "writer floor e1w", FLOOR),
     "e1l-floor": Workload("E1l, but the faults are another process's", "writer floor e1l", FLOOR),
     "e2-floor": Workload("E2, but the faults are another process's", "writer floor e2", FLOOR),
     "e3-floor": Workload("E3, but the faults are another process's", "writer floor e3", FLOOR),
@@ -149,8 +150,9 @@ WORKLOADS = {
     "pf3": Workload("page_fault3: shared file, no waits", "throughput pf3", FAULTS),
     "insns": Workload("a fault that succeeds at once", "insns", INSNS, cpus=1),
 }
-# The kernels of alternatives/n.patch: so many attempts may drop their lock. The first is base.
-N = ("n1", "n2", "n3", "n4")
+# The kernels of alternatives/n.patch: so many attempts may drop their lock. n1 is base, n3 the
+# series; on n3stay a fault that waited under the mmap_lock stays there.
+N = ("n1", "n2", "n3", "n4", "n3stay")
 # What comes before the hyphen, and of 100 pages so many are lost before each attempt.
 for _code in ("e1i", "e2", "e3", "e4"):
     for _lost in (0, 10, 25, 50):
