@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What progress.c and inject.c share: cases that run in a process of their own, each with a
+ * What progress.c, inject.c and troubles.c share: cases that run in a process of their own, each with a
  * time limit, and a watchdog above them all that says where the tasks of a late one are.
  */
 #include <ctype.h>
 #include <dirent.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -41,6 +43,7 @@ static struct {
 } *report;
 
 static int nr_tests, nr_failed;
+static long page_size;
 
 static __attribute__((noreturn, format(printf, 2, 3))) void
 give(enum verdict verdict, const char *fmt, ...)
@@ -276,6 +279,86 @@ static inline void write_tags(const char *path, unsigned int what, size_t pages)
 	if (fsync(fd) || posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) || close(fd))
 		die("%s", path);
 	free(buf);
+}
+
+/* The pages of a file, none of them read ahead. */
+static inline char *map_file(const char *path, size_t pages, int *fdp)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	char *map = mmap(NULL, pages * page_size, PROT_READ, MAP_SHARED, fd, 0);
+
+	if (fd < 0 || map == MAP_FAILED || madvise(map, pages * page_size, MADV_RANDOM))
+		die("%s", path);
+	if (fdp)
+		*fdp = fd;
+	else
+		close(fd);
+	return map;
+}
+
+/* No readahead: a page more than asked for would be read before its time. */
+static inline void no_readahead(const char *disk)
+{
+	char path[80];
+
+	snprintf(path, sizeof(path), "/sys/block/%s/queue/read_ahead_kb", disk);
+	put(path, "0");
+}
+
+/* A disk of so many pages with tags, 1 ms a request, and its mapping. */
+static inline char *map_disk(const char *name, size_t pages, int *fd)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/dev/%s", name);
+	make_disk(name, pages * page_size >> 20, 1);
+	write_tags(path, 1, pages);
+	no_readahead(name);
+	return map_file(path, pages, fd);
+}
+
+static inline int uffd_open(uint64_t features)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api))
+		die("userfaultfd");
+	return fd;
+}
+
+/* Have missing pages of a mapping served. */
+static inline void uffd_register(int fd, char *map, size_t size)
+{
+	struct uffdio_register reg = { .range = { (unsigned long)map, size },
+				       .mode = UFFDIO_REGISTER_MODE_MISSING };
+
+	if (ioctl(fd, UFFDIO_REGISTER, &reg))
+		die("UFFDIO_REGISTER");
+}
+
+static inline char *uffd_map(int fd, size_t pages)
+{
+	char *map = map_memory(pages * page_size);
+
+	uffd_register(fd, map, pages * page_size);
+	return map;
+}
+
+/* Enter a cgroup that may have so much memory. */
+static inline void limit_memory(const char *group, unsigned int mb)
+{
+	char path[96];
+
+	mount_cgroups();
+	put(CGROUPS "cgroup.subtree_control", "+memory");
+	snprintf(path, sizeof(path), CGROUPS "%s", group);
+	if (mkdir(path, 0755) && errno != EEXIST)
+		die("%s", path);
+	snprintf(path, sizeof(path), CGROUPS "%s/memory.max", group);
+	put(path, "%lu", (unsigned long)mb << 20);
+	snprintf(path, sizeof(path), CGROUPS "%s/cgroup.procs", group);
+	put(path, "%d", getpid());
 }
 
 static __thread sigjmp_buf on_sigbus;

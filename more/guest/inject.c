@@ -25,7 +25,6 @@
  */
 #define _GNU_SOURCE
 #include <linux/dm-ioctl.h>
-#include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 
 #include "case.h"
@@ -37,7 +36,6 @@
 
 enum kind { SHARED, PRIVATE, COW, SWAP, ANON, SHMEM };
 
-static long page_size;
 static char *map;
 static bool writing, failing;	/* the threads write; their allocations fail */
 static bool zeroes;		/* what is to be read: not tags */
@@ -108,15 +106,6 @@ static char *map_path(const char *path, enum kind kind)
 		die("%s", path);
 	close(fd);
 	return p;
-}
-
-/* No readahead: a page more than asked for would be read before its time. */
-static void no_readahead(const char *disk)
-{
-	char path[80];
-
-	snprintf(path, sizeof(path), "/sys/block/%s/queue/read_ahead_kb", disk);
-	put(path, "0");
 }
 
 static void map_anon(void)

@@ -29,9 +29,7 @@
  */
 #define _GNU_SOURCE
 #include <linux/loop.h>
-#include <linux/userfaultfd.h>
 #include <poll.h>
-#include <sys/ioctl.h>
 
 #include "case.h"
 #include "vfr.h"
@@ -40,7 +38,6 @@
 #define FIFO		10		/* the priority of the faulting threads */
 
 static const char * const fault_name[] = { "fault0", "fault1" };
-static long page_size;
 static atomic_bool stop;
 
 /**
@@ -175,34 +172,6 @@ static void finish(struct faulter *f, int nr, unsigned long least, unsigned long
 	      BOUND_NS / 1e6, r, o ? o->ops : 0);
 }
 
-static char *map_file(const char *path, size_t pages, int *fdp)
-{
-	int fd = open(path, O_RDWR | O_CLOEXEC);
-	char *map = mmap(NULL, pages * page_size, PROT_READ, MAP_SHARED, fd, 0);
-
-	if (fd < 0 || map == MAP_FAILED || madvise(map, pages * page_size, MADV_RANDOM))
-		die("%s", path);
-	if (fdp)
-		*fdp = fd;
-	else
-		close(fd);
-	return map;
-}
-
-/* A disk of so many pages with tags, 1 ms a request, and its mapping. */
-static char *map_disk(const char *name, size_t pages, int *fd)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "/dev/%s", name);
-	make_disk(name, pages * page_size >> 20, 1);
-	write_tags(path, 1, pages);
-	snprintf(path, sizeof(path), "/sys/block/%s/queue/read_ahead_kb", name);
-	put(path, "0");
-	snprintf(path, sizeof(path), "/dev/%s", name);
-	return map_file(path, pages, fd);
-}
-
 /* ---- a folio lock ---- */
 
 static int vfr_fd;
@@ -262,30 +231,6 @@ static void relock_same_case(void)
 
 /* ---- userfaultfd ---- */
 
-static int uffd_open(void)
-{
-	struct uffdio_api api = { .api = UFFD_API };
-	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-
-	if (fd < 0 || ioctl(fd, UFFDIO_API, &api))
-		die("userfaultfd");
-	return fd;
-}
-
-static char *uffd_map(int fd, size_t pages)
-{
-	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
-	char *map = mmap(NULL, pages * page_size, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	reg.range.start = (unsigned long)map;
-	reg.range.len = pages * page_size;
-	if (map == MAP_FAILED || madvise(map, pages * page_size, MADV_NOHUGEPAGE) ||
-	    ioctl(fd, UFFDIO_REGISTER, &reg))
-		die("UFFDIO_REGISTER");
-	return map;
-}
-
 struct served {
 	int fd;
 	char *map;
@@ -314,7 +259,7 @@ static void serve(void *arg)
 
 static void uffd_served_case(void)
 {
-	struct served s = { .fd = uffd_open() };
+	struct served s = { .fd = uffd_open(0) };
 	struct other o = { "server", 0, serve, &s, 0, 0 };
 	unsigned long before = retries();
 	struct faulter f[2];
@@ -430,7 +375,7 @@ static void uffd_end_case(bool closing, bool busy, unsigned int rounds)
 		start_other(&o);
 	/* Fewer where many have to be rescued, which takes time. */
 	for (r = 0; r < rounds && now_ns() - begin < END_SECONDS * 1000000000ULL; r++) {
-		int fd = uffd_open();
+		int fd = uffd_open(0);
 		char *map = uffd_map(fd, 96);
 		struct pollfd pfd = { .fd = fd, .events = POLLIN };
 		struct faulter f[3];
@@ -672,21 +617,6 @@ static void truncate_case(void)
 #define NR_MEMCG	16
 #define MEMCG_SECONDS	8
 
-static void limit_memory(const char *group, unsigned int mb)
-{
-	char path[96];
-
-	mount_cgroups();
-	put(CGROUPS "cgroup.subtree_control", "+memory");
-	snprintf(path, sizeof(path), CGROUPS "%s", group);
-	if (mkdir(path, 0755) && errno != EEXIST)
-		die("%s", path);
-	snprintf(path, sizeof(path), CGROUPS "%s/memory.max", group);
-	put(path, "%lu", (unsigned long)mb << 20);
-	snprintf(path, sizeof(path), CGROUPS "%s/cgroup.procs", group);
-	put(path, "%d", getpid());
-}
-
 /*
  * @fifo threads more are SCHED_FIFO and sleep a little between their touches: threads that
  * must share a CPU with them would be starved by that alone.
@@ -782,7 +712,7 @@ static void broken_spin_case(void)
 /* A fault that nobody serves. */
 static void broken_sleep_case(void)
 {
-	char *map = uffd_map(uffd_open(), 1);
+	char *map = uffd_map(uffd_open(0), 1);
 
 	be("sleeper", FIFO);
 	pass("read %d", *(volatile char *)map);
