@@ -37,6 +37,9 @@ ARCH = "x86_64"
 TIMEOUT, SILENCE = 900, 180	# seconds; a case alone is silent for a minute at most
 P_WORSE = 0.01
 
+# A livelock is what progress looks for: neither RCU nor the lockup detector may end it.
+ONE_CPU = "maxcpus=1 rcupdate.rcu_cpu_stall_suppress=1 nosoftlockup"
+
 # What the programs must not let pass, and a word of how each is to be noticed.
 BROKEN = {
     "progress": {"broken_spin": "stuck after", "broken_sleep": "handle_userfault",
@@ -152,15 +155,13 @@ class Boots:
         self.build = build
         self.text = []		# sequences and other lines that belong below the table
 
-    def boot(self, tree, name, program, one_cpu):
+    def boot(self, tree, name, program, append="", **kw):
         """{test: (ok, text)} of a program's KTAP, and why the guest itself is bad, or ""."""
         out = f"{self.build}/out/{ARCH}-trust-{tree}"
-        # A livelock is what is looked for: neither RCU nor the lockup detector may end it.
-        append = "maxcpus=1 rcupdate.rcu_cpu_stall_suppress=1 nosoftlockup" if one_cpu else ""
         print(f"@ {tree}: {' '.join(program)}", flush=True)
         for _ in range(2):
             r = guest.run(out, ARCH, program, append=append, log=f"{out}/trust-{name}",
-                          timeout=TIMEOUT, silence=SILENCE)
+                          timeout=TIMEOUT, silence=SILENCE, **kw)
             if r.output.strip() or r.verdict in ("ok", "failed"):
                 break
             # A busy host can keep a guest from coming up: told, and tried once more.
@@ -177,10 +178,10 @@ class Boots:
             self.text += [f"attempts of {' '.join(program[3:])} on {tree}:", *sequences, ""]
         return tests, bad or (bail.group(1) if bail else "")
 
-    def pair(self, name, make, one_cpu, only=None):
+    def pair(self, name, make, append="", only=None):
         """Boot make(tree) on both; the rows of their comparison."""
-        base, bad_base = self.boot("base", name, make("base"), one_cpu)
-        series, bad_series = self.boot("series", name, make("series"), one_cpu)
+        base, bad_base = self.boot("base", name, make("base"), append)
+        series, bad_series = self.boot("series", name, make("series"), append)
         rows = []
         for test in dict.fromkeys([*base, *series]):
             if only and not only(test):
@@ -198,7 +199,7 @@ class Boots:
         rows = []
         for program, cases in BROKEN.items():
             tests, bad = self.boot("series", f"broken-{program}", [program, "broken"],
-                                   program == "progress")
+                                   ONE_CPU if program == "progress" else "")
             for test, word in cases.items():
                 ok, text = tests.get(test, (True, "no result"))
                 good = not ok and word in text
@@ -254,6 +255,16 @@ def compare(name, base, series):
     return row
 
 
+def table(rows, text):
+    """The lines of a table with text below it, and how many passed."""
+    count = {v: sum(r.verdict == v for r in rows) for v in ("passed", "failed", "skipped")}
+    width = max(len(r.name) for r in rows)
+    lines = [f"{'test':<{width}}  {'base':<8} {'series':<9} verdict"]
+    lines += [f"{r.name:<{width}}  {r.base:<8} {r.series:<9} {r.verdict}"
+              + (f": {r.why}" if r.why else "") for r in rows]
+    return [*lines, "", *text], "{passed} passed, {failed} failed, {skipped} skipped".format(**count)
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__,
                                  formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -267,29 +278,23 @@ def main():
     if "broken" in args.only:
         rows += boots.broken()
     if "progress" in args.only:
-        rows += boots.pair("progress", lambda tree: ["progress"], True)
+        rows += boots.pair("progress", lambda tree: ["progress"], ONE_CPU)
     if "inject" in args.only:
-        rows += boots.pair("inject", lambda tree: ["inject"], False)
+        rows += boots.pair("inject", lambda tree: ["inject"])
     if "attempts" in args.only:
         for program in ("progress", "inject", "attempts"):
             # attempts itself is for make test, and progress was judged without the tracer.
             rows += boots.pair(f"traced {program}",
                                lambda tree, p=program: ["trace-attempts", tree, "run", p],
-                               program == "progress",
+                               ONE_CPU if program == "progress" else "",
                                lambda test, p=program: test == "attempts" or p == "inject")
-    count = {v: sum(r.verdict == v for r in rows) for v in ("passed", "failed", "skipped")}
-    width = max(len(r.name) for r in rows)
-    lines = [f"{'test':<{width}}  {'base':<8} {'series':<9} verdict"]
-    lines += [f"{r.name:<{width}}  {r.base:<8} {r.series:<9} {r.verdict}"
-              + (f": {r.why}" if r.why else "") for r in rows]
-    lines += ["", *boots.text,
-              "{passed} passed, {failed} failed, {skipped} skipped".format(**count)]
+    lines, last = table(rows, boots.text)
     os.makedirs(f"{args.build}/results", exist_ok=True)
     with open(f"{args.build}/results/trust.txt", "w", encoding="utf-8") as f:
-        f.write("\n".join(lines) + "\n")
-    print("\n".join("@ " + line for line in lines[:-1]))
-    print(lines[-1])
-    sys.exit(bool(count["failed"] or count["skipped"]))
+        f.write("\n".join([*lines, last]) + "\n")
+    print("\n".join("@ " + line for line in lines))
+    print(last)
+    sys.exit(not all(row.verdict == "passed" for row in rows))
 
 
 if __name__ == "__main__":

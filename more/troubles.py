@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only
+"""Other people's troubles when page faults wait, in small: base beside series.
+
+    troubles.py BUILD [--times N] [--only CASE...]
+
+x86-64, kernels of the flavour trust. Boots guest/troubles.c on base and series, and on the
+series its cases that are wrong on purpose, each of which must be noticed as what it is. The
+cases that take times run in the guest's own time, as lab/figures.py's do. CASE: of the program,
+or broken.
+
+A case passes when it is ok on the series and none of its numbers is worse than base's by more
+than NO_WORSE allows. Leaves the table, with all that was said, in BUILD/results/troubles.txt;
+prints "N passed, N failed, N skipped". Exits non-zero if any case failed or was skipped.
+"""
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import trust
+
+# As in lab/figures.py: QEMU counts instructions, and the host's load does not matter.
+OWN_TIME = {"accel": "tcg,thread=single", "extra": ["-icount", "shift=0,sleep=off"]}
+
+TIMED = ["kill_disk", "kill_fork", "kill_uffd", "kill_dirty"]
+OTHERS = ["eexist", "pool", "hard", "move", "fork", "lazy", "mthp", "writer"]
+
+# What is wrong on purpose, and a word of how it is to be noticed.
+BROKEN = {
+    "broken_kill": "still there", "broken_eexist": "stranded=", "broken_pool": "still wait",
+    "broken_hard": "retries +0", "broken_move": "has the word", "broken_fork": "has the word",
+    "broken_lazy": "wrong data", "broken_mthp": "oom_kill=", "broken_writer": "longest_ms=",
+}
+
+# NAME=NUMBER in what is said: the series may have so many times base's, and so many more.
+NO_WORSE = {"rss_ms": (1.25, 5), "exit_ms": (1.25, 5), "mrelease_ms": (1.25, 5),
+            "stranded": (1, 0), "messages": (1.1, 0.01), "leaked_oom": (1, 0), "oom_kill": (1, 0)}
+
+
+def worse(base, series):
+    """What of the series' numbers is worse than NO_WORSE allows, as words."""
+    numbers = [dict(re.findall(r"(\w+)=([\d.]+)", text)) for text in (base, series)]
+    return [f"{name} {numbers[0][name]}, now {numbers[1][name]}"
+            for name, (factor, more) in NO_WORSE.items() if name in numbers[1]
+            and float(numbers[1][name]) > float(numbers[0].get(name, 0)) * factor + more]
+
+
+def pair(boots, name, cases, times, **kw):
+    """Boot the cases on both; the rows of their comparison, and what they said."""
+    tests, bad = {}, {}
+    for tree in ("base", "series"):
+        tests[tree], bad[tree] = boots.boot(tree, name, ["troubles", *cases],
+                                            append=f"times={times}", **kw)
+    rows = []
+    for case in cases:
+        base, series = (tests[tree].get(case) for tree in ("base", "series"))
+        row = trust.compare(case, base, series)
+        bad_numbers = worse(base[1], series[1]) if base and series else []
+        if row.verdict == "passed" and bad_numbers:
+            row.verdict, row.why = "failed", "; ".join(bad_numbers)
+        boots.text += [f"{case}:"] + [f"    {tree}: {tests[tree].get(case, (0, 'no result'))[1]}"
+                                      for tree in tests]
+        rows.append(row)
+    rows += [trust.Row("the guest", "", "", "failed", f"{tree}: {why}")
+             for tree, why in bad.items() if why]
+    return rows
+
+
+def broken(boots):
+    """Whether each way to be wrong is noticed, and as what it is."""
+    tests, bad = boots.boot("series", "broken-troubles", ["troubles", "broken"])
+    rows = []
+    for case, word in BROKEN.items():
+        ok, text = tests.get(case, (True, "no result"))
+        good = not ok and word in text
+        rows.append(trust.Row(case, "", "noticed" if good else "", "passed" if good else "failed",
+                              text))
+    # Only what follows from the cases may have made the guest bad.
+    return rows + ([trust.Row("broken, the guest", "", "", "failed", bad)] if bad else [])
+
+
+def main():
+    """Read the command line."""
+    ap = argparse.ArgumentParser(description=__doc__,
+                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("build")
+    ap.add_argument("--times", type=int, default=1, help="so many times as long")
+    ap.add_argument("--only", nargs="*", default=[*TIMED, *OTHERS, "broken"],
+                    choices=[*TIMED, *OTHERS, "broken"])
+    args = ap.parse_args()
+    boots, rows = trust.Boots(args.build), []
+    if "broken" in args.only:
+        rows += broken(boots)
+    for name, cases, kw in (("timed", TIMED, OWN_TIME), ("troubles", OTHERS, {})):
+        cases = [case for case in cases if case in args.only]
+        if cases:
+            rows += pair(boots, name, cases, args.times, **kw)
+    lines, last = trust.table(rows, boots.text)
+    path = Path(args.build, "results", "troubles.txt")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([*lines, last]) + "\n", encoding="utf-8")
+    print("\n".join("@ " + line for line in lines))
+    print(last)
+    sys.exit(not all(row.verdict == "passed" for row in rows))
+
+
+if __name__ == "__main__":
+    main()
