@@ -262,7 +262,8 @@ def table(rows, text):
     lines = [f"{'test':<{width}}  {'base':<8} {'series':<9} verdict"]
     lines += [f"{r.name:<{width}}  {r.base:<8} {r.series:<9} {r.verdict}"
               + (f": {r.why}" if r.why else "") for r in rows]
-    return [*lines, "", *text], "{passed} passed, {failed} failed, {skipped} skipped".format(**count)
+    last = "{passed} passed, {failed} failed, {skipped} skipped".format(**count)
+    return [*lines, "", *text], last
 
 
 def main():

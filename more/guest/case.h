@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What progress.c, inject.c and troubles.c share: cases that run in a process of their own, each with a
- * time limit, and a watchdog above them all that says where the tasks of a late one are.
+ * What progress.c, inject.c and troubles.c share: cases that run in a process of their own, each
+ * with a time limit, and a watchdog above them all that says where the tasks of a late one are.
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -33,6 +33,8 @@ struct test_case {
 	int limit;
 	bool broken;
 };
+
+static const struct test_case *this_case;
 
 enum verdict { NO_VERDICT, PASSED, FAILED, SKIPPED };
 
@@ -175,6 +177,7 @@ static inline void run_case(const struct test_case *c)
 	if (!pid) {
 		setpgid(0, 0);
 		be(c->name, 0);
+		this_case = c;
 		c->func();
 		_exit(3);
 	}

@@ -51,6 +51,11 @@ static long retries(void)
 	return counter("/proc/vmstat", "vma_lock_retry");
 }
 
+static unsigned int seconds(unsigned int usual)
+{
+	return this_case->broken ? 4 : usual * times;
+}
+
 static pid_t fork_process(void)
 {
 	pid_t pid = fork();
@@ -111,7 +116,8 @@ static void write_words(uint64_t *p, size_t page, uint64_t gen)
  * Verify all words of a page; 0, or what was wrong. least to most: the generations that may be.
  * still: nobody writes, so they are of one generation, or the first ones of a newer one.
  */
-static uint64_t wrong_word(const uint64_t *p, size_t page, uint64_t least, uint64_t most, bool still)
+static uint64_t wrong_word(const uint64_t *p, size_t page, uint64_t least, uint64_t most,
+			   bool still)
 {
 	for (size_t k = 0; k < WORDS; k++) {
 		uint64_t word = __atomic_load_n(p + k, __ATOMIC_ACQUIRE), gen = GEN_OF(word);
@@ -300,9 +306,11 @@ static void kill_round(int sig, double *rss_ms, double *exit_ms, double *release
 	close(pidfd);
 }
 
-static void kill_case(enum victim what, int sig)
+static void kill_victims(enum victim what)
 {
 	static double rss[1000], ends[1000], freed[1000];
+	/* A broken victim does not die. */
+	const int sig = this_case->broken ? SIGCONT : SIGKILL;
 	size_t nr = KILL_ROUNDS * times;
 	long before = retries();
 	pthread_t loser = 0;
@@ -312,13 +320,13 @@ static void kill_case(enum victim what, int sig)
 	victim_state = shared_memory(sizeof(*victim_state));
 	if (nr > ARRAY_SIZE(rss))
 		nr = ARRAY_SIZE(rss);
-	if (what == DIRTY) {
+	if (victim == DIRTY) {
 		if (access("fs.blocks", F_OK))
 			skip("no fs.blocks in this guest");
 		make_fs(20);
 		put("/proc/sys/vm/dirty_bytes", "1048576");
 		fd = open("/tmp/data/hole", O_RDWR | O_CREAT, 0600);
-	} else if (what != UFFD) {
+	} else if (victim != UFFD) {
 		if (access("/dev/slow", F_OK)) {
 			make_null_disk("slow", 1024, 20000, false);
 			no_readahead("slow");
@@ -327,7 +335,7 @@ static void kill_case(enum victim what, int sig)
 		loser = start_thread(lose_pages, (void *)(long)fd);
 	}
 	for (size_t i = 0; i < nr; i++) {
-		if (what == DIRTY && (ftruncate(fd, 0) || ftruncate(fd, KILL_REGION)))
+		if (victim == DIRTY && (ftruncate(fd, 0) || ftruncate(fd, KILL_REGION)))
 			die("/tmp/data/hole");
 		kill_round(sig, &rss[i], &ends[i], &freed[i]);
 	}
@@ -339,7 +347,7 @@ static void kill_case(enum victim what, int sig)
 	qsort(freed, nr, sizeof(*freed), by_size);
 	before = retries() - before;
 	/* Stores that are throttled are not retried: they have come to an end then. */
-	judge(before > 0 || what == DIRTY,
+	judge(before > 0 || victim == DIRTY,
 	      "%zu kills among %lu faults, %ld of them retried; rss_ms=%.1f (most %.1f) exit_ms=%.1f "
 	      "(most %.1f) mrelease_ms=%.1f (most %.1f)", nr, atomic_load(&victim_state->faults),
 	      before, rss[nr / 2], rss[nr - 1], ends[nr / 2], ends[nr - 1], freed[nr / 2],
@@ -348,28 +356,22 @@ static void kill_case(enum victim what, int sig)
 
 static void kill_disk_case(void)
 {
-	kill_case(DISK, SIGKILL);
+	kill_victims(DISK);
 }
 
 static void kill_fork_case(void)
 {
-	kill_case(FORK, SIGKILL);
+	kill_victims(FORK);
 }
 
 static void kill_uffd_case(void)
 {
-	kill_case(UFFD, SIGKILL);
+	kill_victims(UFFD);
 }
 
 static void kill_dirty_case(void)
 {
-	kill_case(DIRTY, SIGKILL);
-}
-
-/* A victim that does not die. */
-static void broken_kill_case(void)
-{
-	kill_case(DISK, SIGCONT);
+	kill_victims(DIRTY);
 }
 
 /* ---- userfaultfd: EEXIST taken for done ---- */
@@ -381,7 +383,6 @@ static void broken_kill_case(void)
 static struct {
 	char *map;
 	int fd;
-	bool asleep;			/* copy without waking, which is wrong */
 	pthread_barrier_t barrier;
 	atomic_size_t next[2];		/* of each server */
 	struct waiting {
@@ -406,7 +407,8 @@ static void ee_copy(uint64_t *page, size_t i)
 {
 	struct uffdio_copy copy = {
 		.src = (unsigned long)page, .dst = (unsigned long)ee.map + i * page_size,
-		.len = page_size, .mode = ee.asleep ? UFFDIO_COPY_MODE_DONTWAKE : 0,
+		.len = page_size, /* Nobody is woken: wrong on purpose. */
+		.mode = this_case->broken ? UFFDIO_COPY_MODE_DONTWAKE : 0,
 	};
 
 	*page = tag(1, i);
@@ -507,8 +509,9 @@ static void *ee_change(void *arg)
 	return arg;
 }
 
-static void eexist_run(unsigned int seconds)
+static void eexist_case(void)
 {
+	const uint64_t ns = seconds(EEXIST_SECONDS) * 1000000000ULL;
 	pthread_t thread[EEXIST_FAULTERS + 4];
 	uint64_t begin = now_ns();
 	long before = retries();
@@ -530,7 +533,7 @@ static void eexist_run(unsigned int seconds)
 		atomic_store(&ee.next[1], 0);
 		pthread_barrier_wait(&ee.barrier);
 		pthread_barrier_wait(&ee.barrier);
-	} while (now_ns() - begin < seconds * 1000000000ULL);
+	} while (now_ns() - begin < ns);
 	atomic_store(&stop, true);
 	pthread_barrier_wait(&ee.barrier);
 	join_all(thread, nr);
@@ -539,17 +542,6 @@ static void eexist_run(unsigned int seconds)
 	      "stranded=%.1f a million of %lu touches, %lu times EEXIST, %ld retries, %lu mprotect, "
 	      "messages=%.4f a page", ee.stranded * 1e6 / ee.faults, ee.faults, ee.eexist, before,
 	      ee.changes, (double)ee.messages * EEXIST_FAULTERS / ee.faults);
-}
-
-static void eexist_case(void)
-{
-	eexist_run(EEXIST_SECONDS * times);
-}
-
-static void broken_eexist_case(void)
-{
-	ee.asleep = true;
-	eexist_run(2);
 }
 
 /* ---- hugetlb ---- */
@@ -671,18 +663,13 @@ static void pool_case(void)
 	long before = retries();
 
 	make_pool();
+	if (this_case->broken)
+		pool_round(false, NOTHING, 0);
 	for (unsigned int i = 0; i < rounds; i++)
 		for (int n = 0; n < 12; n++)
 			pool_round(n & 1, n / 4, n & 2 ? POOL : 0);
 	judge(retries() > before, "%u rounds of %d faults, all ended by a page or SIGBUS, "
 	      "%ld retries", 12 * rounds, NR_WAITING, retries() - before);
-}
-
-static void broken_pool_case(void)
-{
-	make_pool();
-	pool_round(false, NOTHING, 0);
-	pass("nobody ended it");
 }
 
 static int vfr_fd;
@@ -703,10 +690,11 @@ static const char * const hard_counters[] = {
 enum hard { FIRST_TOUCH, COW_AT_ONCE, COW_LATER };
 
 /* One store with mmap_lock held; the counters since then in delta. */
-static void hard_store(enum hard what, bool held, long *delta)
+static void hard_store(enum hard what, long *delta)
 {
 	int fd = memfd_create("huge", MFD_HUGETLB);
 	volatile uint64_t *file = mmap(NULL, HUGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), *p;
+	const bool held = !this_case->broken;
 	struct vfr_log log = { 0 };
 	pthread_t holder = 0;
 
@@ -743,7 +731,7 @@ static void hard_store(enum hard what, bool held, long *delta)
 		die("munmap");
 }
 
-static void hard_run(bool held)
+static void hard_case(void)
 {
 	bool counts = counter("/proc/vmstat", "vma_lock_retry_hard") >= 0, ok = true;
 	long before[ARRAY_SIZE(pool_counters)], after[ARRAY_SIZE(pool_counters)], delta[3];
@@ -759,7 +747,7 @@ static void hard_run(bool held)
 
 		/* Whoever else takes mmap_lock, for a page of the stack say, ends VFR_HOLD. */
 		for (int try = 0; try < 5 && !good; try++) {
-			hard_store(what, held, delta);
+			hard_store(what, delta);
 			good = delta[0] == 1 && (!counts || (delta[1] == 1 && delta[2] == 1));
 		}
 		ok &= good;
@@ -770,16 +758,6 @@ static void hard_run(bool held)
 	read_pool(after);
 	judge(ok && !memcmp(before, after, sizeof(after)), "%s%s; %ld of %ld pages free again", text,
 	      counts ? "" : " (not counted by this kernel)", after[1], before[1]);
-}
-
-static void hard_case(void)
-{
-	hard_run(true);
-}
-
-static void broken_hard_case(void)
-{
-	hard_run(false);
 }
 
 /* ---- UFFDIO_MOVE ---- */
@@ -824,9 +802,10 @@ static void mv_move(int to, size_t page, bool asked)
 		ioctl(mv.fd, UFFDIO_WAKE, &range);
 }
 
+/* To the end of the program: at the end of the test there are still faults to be served. */
 static void *mv_serve(void *arg)
 {
-	while (!atomic_load(&stop)) {
+	for (;;) {
 		struct pollfd pfd = { .fd = mv.fd, .events = POLLIN };
 		struct uffd_msg msg;
 		size_t at;
@@ -872,7 +851,7 @@ static void *mv_touch(void *arg)
 	return NULL;
 }
 
-static void move_run(unsigned int seconds, bool corrupt)
+static void move_case(void)
 {
 	pthread_t thread[10];
 	long before = retries(), in;
@@ -888,14 +867,14 @@ static void move_run(unsigned int seconds, bool corrupt)
 		mv.gen[i] = 1;
 		write_words(mv_page(0, i), i, 1);
 	}
-	if (corrupt)
+	if (this_case->broken)
 		mv_page(0, 9)[300] ^= 1024;
 	uffd_register(mv.fd, mv.side[0], 2 * MOVE_PAGES * page_size);
 	for (size_t i = 0; i < 8; i++)
 		thread[nr++] = start_thread(mv_touch, (void *)(i < 4 ? i + 1 : 0));
 	thread[nr++] = start_thread(mv_page_out, NULL);
 	thread[nr++] = start_thread(mv_serve, NULL);
-	sleep(seconds);
+	sleep(seconds(MOVE_SECONDS));
 	atomic_store(&stop, true);
 	join_all(thread, nr - 1);
 	before = retries() - before;
@@ -903,16 +882,6 @@ static void move_run(unsigned int seconds, bool corrupt)
 	judge(mv.moves > 100 && in > 100 && before > 0,
 	      "%lu looks, %lu moves, %lu times EBUSY or EAGAIN, %ld pages swapped in, %ld retries",
 	      mv.looks, mv.moves, mv.busy, in, before);
-}
-
-static void move_case(void)
-{
-	move_run(MOVE_SECONDS * times, false);
-}
-
-static void broken_move_case(void)
-{
-	move_run(2, true);
 }
 
 /* ---- fork ---- */
@@ -965,12 +934,12 @@ static void *parent_pages_out(void *arg)
 	return arg;
 }
 
-static void be_child(struct child *c, bool corrupt)
+static void be_child(struct child *c)
 {
 	seed = getpid();
 	while (!atomic_load(&c->known))
 		usleep(1000);
-	if (corrupt)
+	if (this_case->broken)
 		fork_page(7)[77] ^= 2048;
 	for (int n = 0; n < FORK_LOOKS; n++) {
 		size_t i = n ? rnd(FORK_PAGES) : 7;
@@ -988,8 +957,9 @@ static void be_child(struct child *c, bool corrupt)
 	_exit(0);
 }
 
-static void fork_run(unsigned int seconds, bool corrupt)
+static void fork_case(void)
 {
+	const uint64_t ns = seconds(FORK_SECONDS) * 1000000000ULL;
 	long before = retries(), in, forks = 0, late = 0;
 	uint64_t begin = now_ns();
 	pthread_t thread[5];
@@ -1003,7 +973,7 @@ static void fork_run(unsigned int seconds, bool corrupt)
 		write_words(fork_page(i), i, 0);
 	for (size_t i = 0; i < 5; i++)
 		thread[i] = start_thread(i < 4 ? parent_writes : parent_pages_out, (void *)i);
-	for (unsigned int n = 0; now_ns() - begin < seconds * 1000000000ULL; n++, usleep(20000)) {
+	for (unsigned int n = 0; now_ns() - begin < ns; n++, usleep(20000)) {
 		struct child *c = &family->child[n % CHILDREN];
 		int status;
 
@@ -1018,7 +988,7 @@ static void fork_run(unsigned int seconds, bool corrupt)
 			c->least[i] = family->written[i];
 		c->pid = fork_process();
 		if (!c->pid)
-			be_child(c, corrupt);
+			be_child(c);
 		for (size_t i = 0; i < FORK_PAGES; i++)
 			c->most[i] = family->begun[i];
 		atomic_store(&c->known, true);
@@ -1031,16 +1001,6 @@ static void fork_run(unsigned int seconds, bool corrupt)
 	judge(family->looks > 100 && in > 100 && before > 0,
 	      "%ld forks, %ld times too many children, %lu looks of these, %ld pages swapped in, "
 	      "%ld retries", forks, late, family->looks, in, before);
-}
-
-static void fork_case(void)
-{
-	fork_run(FORK_SECONDS * times, false);
-}
-
-static void broken_fork_case(void)
-{
-	fork_run(4, true);
 }
 
 /* ---- userfaultfd: events ---- */
@@ -1056,7 +1016,6 @@ enum { DO_FORK, DO_REMAP, DO_DONTNEED, DO_UNMAP, NR_CHANGES };
 static struct {
 	char *area, *spare;		/* pieces are moved to spare and come back */
 	int fd, child_fd;
-	bool wrong;			/* serve what is wrong */
 	atomic_bool *closed;		/* shared with children */
 	pthread_mutex_t closing;
 	atomic_ulong absent[LAZY_PAGES / PIECE];	/* odd while a piece is not in its place */
@@ -1103,7 +1062,7 @@ static void lz_copy(int fd, unsigned long address)
 	struct uffdio_copy copy = { .src = (unsigned long)page, .dst = address, .len = page_size };
 	struct uffdio_range range = { address, page_size };
 
-	*page = tag(lz.wrong && i == 5 ? 2 : 1, i);
+	*page = tag(this_case->broken && i % 16 == 5 ? 2 : 1, i);
 	if (!ioctl(fd, UFFDIO_COPY, &copy))
 		return;
 	if (errno == EAGAIN && nr_later < (int)ARRAY_SIZE(lz_later)) {
@@ -1210,20 +1169,18 @@ static void lz_change(int what, size_t piece)
 	atomic_fetch_add(&lz.done[what], 1);
 }
 
-static void lazy_run(unsigned int seconds)
+static void lazy_case(void)
 {
+	const uint64_t ns = seconds(LAZY_SECONDS) * 1000000000ULL;
 	const size_t size = LAZY_PAGES * page_size;
 	uint64_t begin = now_ns();
 	unsigned int rounds = 0, after;
 	long before = retries();
-	struct sigaction sa;
 	pthread_t thread[5];
 	bool all = true;
 
-	sigaction(SIGBUS, NULL, &sa);
-	sigaction(SIGSEGV, &sa, NULL);
 	lz.closed = shared_memory(sizeof(*lz.closed));
-	for (; now_ns() - begin < seconds * 1000000000ULL; rounds++) {
+	for (; now_ns() - begin < ns; rounds++) {
 		atomic_store(&stop, false);
 		atomic_store(lz.closed, false);
 		lz.child_fd = -1;
@@ -1256,17 +1213,6 @@ static void lazy_run(unsigned int seconds)
 	      lz.done[DO_DONTNEED], lz.done[DO_UNMAP], lz.signals, before);
 }
 
-static void lazy_case(void)
-{
-	lazy_run(LAZY_SECONDS * times);
-}
-
-static void broken_lazy_case(void)
-{
-	lz.wrong = true;
-	lazy_run(4);
-}
-
 /* ---- huge swap-in ---- */
 
 #define MTHP_MB		16		/* memory.max, half of what is touched */
@@ -1295,7 +1241,7 @@ static void *mt_touch(void *arg)
 	return NULL;
 }
 
-static void mthp_run(unsigned int mb)
+static void mthp_case(void)
 {
 	const char *events = CGROUPS "mthp/memory.events";
 	static char log[1 << 16];
@@ -1306,6 +1252,9 @@ static void mthp_run(unsigned int mb)
 	if (!try_put(MTHP "enabled", "always"))
 		skip("no pages of 64 KiB");
 	use_swap(0);
+	/* Without swap there is too little of it. */
+	if (this_case->broken)
+		swapoff("/dev/zram0");
 	lseek(kmsg, 0, SEEK_END);
 	mt = shared_memory(sizeof(*mt));
 	pid = fork_process();
@@ -1314,13 +1263,13 @@ static void mthp_run(unsigned int mb)
 		pthread_t thread[4];
 		char *map;
 
-		limit_memory("mthp", mb);
+		limit_memory("mthp", MTHP_MB);
 		map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (map == MAP_FAILED)
 			die("mmap");
 		for (size_t i = 0; i < 4; i++)
 			thread[i] = start_thread(mt_touch, map + i * size / 4);
-		sleep(MTHP_SECONDS * times);
+		sleep(seconds(MTHP_SECONDS));
 		atomic_store(&stop, true);
 		join_all(thread, 4);
 		_exit(0);
@@ -1336,17 +1285,6 @@ static void mthp_run(unsigned int mb)
 	judge(!status && mt->passes && !mt->wrong && in > 0 && !leaks && !kills,
 	      "passes=%lu of 4 threads, %ld swap-ins of 64 KiB, leaked_oom=%ld, oom_kill=%ld, "
 	      "status %x%s", mt->passes, in, leaks, kills, status, mt->wrong ? ", wrong data" : "");
-}
-
-static void mthp_case(void)
-{
-	mthp_run(MTHP_MB);
-}
-
-static void broken_mthp_case(void)
-{
-	swapoff("/dev/swap");
-	mthp_run(1);
 }
 
 /* ---- a writer that never gets through ---- */
@@ -1429,30 +1367,27 @@ static void *wr_write(void *arg)
 	return NULL;
 }
 
-/* mprotect() of each VMA of the process, which changes nothing: the longest in ms. */
+/* mprotect() of each VMA of the region, there and back: how many, and the longest in ms. */
 static double lock_all(unsigned int *nr)
 {
-	static char maps[1 << 17];
+	unsigned long start, end, first = (unsigned long)wr.served;
+	FILE *maps = fopen("/proc/self/maps", "r");
 	double longest = 0;
+	char line[300], w;
 
-	read_file("/proc/self/maps", maps, sizeof(maps));
-	*nr = 0;
-	for (char *line = maps; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
-		unsigned long start, end;
-		char r, w, x;
+	for (*nr = 0; fgets(line, sizeof(line), maps); ) {
 		uint64_t t = now_ns();
 
-		if (sscanf(line, "%lx-%lx %c%c%c", &start, &end, &r, &w, &x) != 5 ||
-		    (start < (unsigned long)wr.served || start >= (unsigned long)wr.disk +
-		     WR_WRITERS * WR_PIECE))
+		if (sscanf(line, "%lx-%lx %*c%c", &start, &end, &w) != 3 || start < first ||
+		    end > first + (WR_WRITERS + 1) * WR_PIECE)
 			continue;
-		/* From none to what it has been: both write-lock the VMA. */
 		mprotect((void *)start, end - start, PROT_NONE);
 		mprotect((void *)start, end - start, PROT_READ | (w == 'w' ? PROT_WRITE : 0));
 		if ((now_ns() - t) / 1e6 > longest)
 			longest = (now_ns() - t) / 1e6;
 		++*nr;
 	}
+	fclose(maps);
 	return longest;
 }
 
@@ -1464,16 +1399,13 @@ static void *wr_hold(void *arg)
 	return arg;
 }
 
-static void writer_run(unsigned int seconds, bool held)
+static void writer_case(void)
 {
 	unsigned long least = ~0UL, all = 0;
 	unsigned int nr;
 	long before = retries();
-	struct sigaction sa;
 	double ms;
 
-	sigaction(SIGBUS, NULL, &sa);
-	sigaction(SIGSEGV, &sa, NULL);
 	if (access("/dev/slow", F_OK)) {
 		make_null_disk("slow", 1024, 20000, false);
 		no_readahead("slow");
@@ -1496,11 +1428,11 @@ static void writer_run(unsigned int seconds, bool held)
 	for (size_t i = 0; i < WR_WRITERS; i++)
 		start_thread(wr_write, (void *)i);
 	/* What has been served is given back, so that there is more to be served. */
-	for (unsigned int i = 0; i < seconds * 10; i++) {
+	for (uint64_t end = now_ns() + seconds(WR_SECONDS) * 1000000000ULL; now_ns() < end; ) {
 		usleep(100000);
 		madvise(wr.served, WR_PIECE, MADV_DONTNEED);
 	}
-	if (held)
+	if (this_case->broken)
 		start_thread(wr_hold, NULL);
 	usleep(20000);
 	ms = lock_all(&nr);
@@ -1515,46 +1447,40 @@ static void writer_run(unsigned int seconds, bool held)
 	      wr.faults, before, wr.signals, all, WR_WRITERS, least, wr.longest_ns / 1e6, nr, ms);
 }
 
-static void writer_case(void)
-{
-	writer_run(WR_SECONDS * times, false);
-}
-
-static void broken_writer_case(void)
-{
-	writer_run(2, true);
-}
-
 static struct test_case cases[] = {
-	{ "kill_disk", kill_disk_case, 60, false },
-	{ "kill_fork", kill_fork_case, 60, false },
-	{ "kill_uffd", kill_uffd_case, 60, false },
-	{ "kill_dirty", kill_dirty_case, 60, false },
-	{ "eexist", eexist_case, 40, false },
-	{ "pool", pool_case, 120, false },
-	{ "hard", hard_case, 30, false },
-	{ "move", move_case, 40, false },
-	{ "fork", fork_case, 40, false },
-	{ "lazy", lazy_case, 60, false },
-	{ "mthp", mthp_case, 60, false },
-	{ "writer", writer_case, 60, false },
-	{ "broken_kill", broken_kill_case, 30, true },
-	{ "broken_eexist", broken_eexist_case, 60, true },
-	{ "broken_pool", broken_pool_case, 30, true },
-	{ "broken_hard", broken_hard_case, 30, true },
-	{ "broken_move", broken_move_case, 30, true },
-	{ "broken_fork", broken_fork_case, 30, true },
-	{ "broken_lazy", broken_lazy_case, 30, true },
-	{ "broken_mthp", broken_mthp_case, 60, true },
-	{ "broken_writer", broken_writer_case, 40, true },
+	{ "kill_disk", kill_disk_case, 200, false },
+	{ "kill_fork", kill_fork_case, 200, false },
+	{ "kill_uffd", kill_uffd_case, 200, false },
+	{ "kill_dirty", kill_dirty_case, 200, false },
+	{ "eexist", eexist_case, 200, false },
+	{ "pool", pool_case, 200, false },
+	{ "hard", hard_case, 200, false },
+	{ "move", move_case, 200, false },
+	{ "fork", fork_case, 200, false },
+	{ "lazy", lazy_case, 200, false },
+	{ "mthp", mthp_case, 200, false },
+	{ "writer", writer_case, 200, false },
+	{ "broken_kill", kill_disk_case, 100, true },
+	{ "broken_eexist", eexist_case, 100, true },
+	{ "broken_pool", pool_case, 100, true },
+	{ "broken_hard", hard_case, 100, true },
+	{ "broken_move", move_case, 100, true },
+	{ "broken_fork", fork_case, 100, true },
+	{ "broken_lazy", lazy_case, 100, true },
+	{ "broken_mthp", mthp_case, 100, true },
+	{ "broken_writer", writer_case, 100, true },
 };
 
 int main(int argc, char **argv)
 {
+	struct sigaction sa;
+
 	(void)argc;
 	page_size = sysconf(_SC_PAGESIZE);
 	wait_for_clock();
 	catch_sigbus();
+	sigaction(SIGBUS, NULL, &sa);
+	sigaction(SIGSEGV, &sa, NULL);
 	if (getenv("times"))
 		times = strtoul(getenv("times"), NULL, 10) ?: 1;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
