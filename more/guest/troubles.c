@@ -1297,6 +1297,7 @@ static void mthp_case(void)
 static struct {
 	char *disk, *served;		/* half of the faults are on each */
 	int fd, uffd;
+	atomic_bool go, hold;
 	atomic_ulong faults, signals, ops[WR_WRITERS];
 	_Atomic uint64_t longest_ns;
 } wr;
@@ -1350,6 +1351,9 @@ static void *wr_write(void *arg)
 	size_t nr = (size_t)arg;
 	char *piece = wr.disk + nr * WR_PIECE;
 
+	/* Nobody may take the hole: all threads have their stacks first. */
+	while (!atomic_load(&wr.go))
+		usleep(1000);
 	while (!atomic_load(&stop)) {
 		uint64_t since = now_ns();
 
@@ -1395,6 +1399,8 @@ static void *wr_hold(void *arg)
 {
 	struct vfr_hold hold = { .limit_ms = 3000, .more_ms = 1500 };
 
+	while (!atomic_load(&wr.hold))
+		usleep(1000);
 	ioctl(open("/dev/vfr", O_RDWR), VFR_HOLD, &hold);
 	return arg;
 }
@@ -1427,13 +1433,14 @@ static void writer_case(void)
 		start_thread(wr_fault, (void *)i);
 	for (size_t i = 0; i < WR_WRITERS; i++)
 		start_thread(wr_write, (void *)i);
+	start_thread(wr_hold, NULL);
+	atomic_store(&wr.go, true);
 	/* What has been served is given back, so that there is more to be served. */
 	for (uint64_t end = now_ns() + seconds(WR_SECONDS) * 1000000000ULL; now_ns() < end; ) {
 		usleep(100000);
 		madvise(wr.served, WR_PIECE, MADV_DONTNEED);
 	}
-	if (this_case->broken)
-		start_thread(wr_hold, NULL);
+	atomic_store(&wr.hold, this_case->broken);
 	usleep(20000);
 	ms = lock_all(&nr);
 	for (size_t i = 0; i < WR_WRITERS; i++) {
