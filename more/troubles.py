@@ -6,7 +6,7 @@
 
 x86-64, kernels of the flavour trust. Boots guest/troubles.c on base and series, and on the
 series its cases that are wrong on purpose, each of which must be noticed as what it is. The
-cases that take times run in the guest's own time, as lab/figures.py's do. CASE: of the program,
+cases with times and limits run in the guest's own time, as lab/figures.py's do. CASE: of the program,
 or broken.
 
 A case passes when it is ok on the series and none of its numbers is worse than base's by more
@@ -23,8 +23,8 @@ import trust
 # As in lab/figures.py: QEMU counts instructions, and the host's load does not matter.
 OWN_TIME = {"accel": "tcg,thread=single", "extra": ["-icount", "shift=0,sleep=off"]}
 
-TIMED = ["kill_disk", "kill_fork", "kill_uffd", "kill_dirty"]
-OTHERS = ["eexist", "pool", "hard", "move", "fork", "lazy", "mthp", "writer"]
+TIMED = ["kill_disk", "kill_fork", "kill_uffd", "kill_dirty", "pool", "hard", "writer"]
+OTHERS = ["eexist", "move", "fork", "lazy", "mthp"]
 
 # What is wrong on purpose, and how it is to be noticed.
 BROKEN = {

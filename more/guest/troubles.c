@@ -1054,11 +1054,14 @@ static bool lz_touch(char *area, size_t i, bool may_be_absent)
 
 static void *lz_fault(void *arg)
 {
-	while (!atomic_load(&stop)) {
+	for (unsigned int n = 1; !atomic_load(&stop); n++) {
 		size_t i = rnd(LAZY_PAGES);
 
 		if (!lz_touch(lz.area, i, true))
 			fail("page %zu: wrong data or signal", i);
+		/* Most of them are there: leave the CPU to who makes them missing. */
+		if (n % 16 == 0)
+			usleep(1000);
 	}
 	return arg;
 }
@@ -1215,7 +1218,7 @@ static void lazy_case(void)
 		join_all(thread, 5);
 		munmap(lz.area, size);
 		munmap(lz.spare, size);
-		all = lz.messages && lz.events;
+		all = lz.messages > 500 && lz.events > 50;
 		for (int i = 0; i < NR_CHANGES; i++)
 			all &= lz.done[i] > 0;
 	}
@@ -1476,7 +1479,7 @@ static struct test_case cases[] = {
 	{ "kill_uffd", kill_uffd_case, 200, false },
 	{ "kill_dirty", kill_dirty_case, 200, false },
 	{ "eexist", eexist_case, 200, false },
-	{ "pool", pool_case, 200, false },
+	{ "pool", pool_case, 600, false },
 	{ "hard", hard_case, 200, false },
 	{ "move", move_case, 200, false },
 	{ "fork", fork_case, 200, false },
