@@ -6,8 +6,8 @@
 
 x86-64, kernels of the flavour trust. Boots guest/troubles.c on base and series, and on the
 series its cases that are wrong on purpose, each of which must be noticed as what it is. The
-cases with times and limits run in the guest's own time, as lab/figures.py's do. CASE: of the program,
-or broken.
+cases with times and limits run in the guest's own time, as lab/figures.py's do. CASE: of the
+program, or broken.
 
 A case passes when it is ok on the series and none of its numbers is worse than base's by more
 than NO_WORSE allows. Leaves the table, with all that was said, in BUILD/results/troubles.txt;
