@@ -561,6 +561,7 @@ static void eexist_case(void)
 
 #define POOL		8
 #define NR_WAITING	16
+#define WAIT_S		5	/* and none may wait any longer */
 
 enum how { CLOSE, UNREGISTER, DIE, NOTHING };
 
@@ -644,9 +645,9 @@ static void pool_round(bool shared, enum how how, size_t copied)
 		waitpid(server, NULL, 0);
 	}
 	for (t = now_ns(); pool.pages + pool.signals < NR_WAITING; usleep(1000))
-		if (now_ns() - t > 5000000000)
-			fail("%d of %d faults still wait after 5 s", NR_WAITING - pool.pages -
-			     pool.signals, NR_WAITING);
+		if (now_ns() - t > WAIT_S * 1000000000ULL)
+			fail("%d of %d faults still wait after %d s", NR_WAITING - pool.pages -
+			     pool.signals, NR_WAITING, WAIT_S);
 	join_all(thread, NR_WAITING);
 	if (pool.pages != POOL)
 		fail("%d pages of %d, %d SIGBUS", pool.pages, POOL, pool.signals);
