@@ -137,7 +137,7 @@ done
 cp -r lab/guest/driver lab/guest/vfr.h "$guest"
 $make M="/vfr/$guest/driver" modules
 cp "$guest/driver/vfr.ko" "$guest/root/modules"
-if [ "$flavour" = perf ] || [ "${GUEST_EXTRA:-}" ]; then
+if [ "$flavour" = perf ]; then
 	lab/fs-blocks.sh "$guest/root/fs.blocks"
 fi
 find "$guest/root" -exec touch -hd @0 {} +
