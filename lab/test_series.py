@@ -113,6 +113,54 @@ def test_recipients(build):
     assert len([line for line in named if "<" in line]) <= 20
 
 
+# What "mm: Unconditional per-VMA locks" adds, as far as a patch can stumble over it.
+NEXT_FUNCTION = """
+struct vm_area_struct *vma_start_read_unlocked(struct mm_struct *mm, unsigned long address)
+{
+	return lock_vma_under_rcu(mm, address);
+}
+"""
+NEXT_PORTING = "\n---\n\n**mandatory**\n\nAll kernels have per-VMA locks.\n"
+
+
+@pytest.mark.usefixtures("pinned")
+def test_next_kernel(build, touched, tmp_path):
+    """On base without CONFIG_PER_VMA_LOCK and its #else, all applies but what ports/next names,
+    and nothing depends on the option but what it names."""
+    if any(path.startswith("ports/") for path in mails(build)):
+        pytest.skip("a port is for an older kernel")
+    git = ("git", "-C", f"{build}/linux")
+    files = run(*git, "grep", "-lw", "CONFIG_PER_VMA_LOCK", "base", "--", "*.[ch]")
+    files = {line.partition(":")[2] for line in files.split()}
+    run("gcc", "-w", "-o", str(tmp_path / "unifdef"), f"{build}/base/scripts/unifdef.c")
+    for name in {*files, *touched, "mm/Kconfig"}:
+        if os.path.exists(f"{build}/base/{name}"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(f"{build}/base/{name}", tmp_path / name)
+    for name in files:
+        # Its status is 1 if it has changed something.
+        run("./unifdef", "-DCONFIG_PER_VMA_LOCK", "-o", name, name, cwd=tmp_path, fails=True)
+    for name, pattern, new in (
+            ("mm/Kconfig", r"^config PER_VMA_LOCK\n(?:[\t ].*\n|\n)*", ""),
+            ("mm/mmap_lock.c", r"^struct vm_area_struct \*lock_vma_under_rcu\([\s\S]*?^}\n",
+             r"\g<0>" + NEXT_FUNCTION),
+            ("Documentation/filesystems/porting.rst", r"\Z", NEXT_PORTING)):
+        text, n = re.subn(pattern, new, text_of(tmp_path / name), flags=re.M)
+        assert n == 1, name
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    left = "".join(text_of(tmp_path / name) for name in files)
+    assert left and "ifdef CONFIG_PER_VMA_LOCK\n" not in left
+    wrong = set()
+    for path in mails(build):
+        said = run("git", "apply", "--reject", os.path.abspath(path), cwd=tmp_path, fails=True)
+        wrong |= {f"{path} {name}" for name in re.findall(r"^error: patch failed: (.*?):", said,
+                                                          re.M)}
+        wrong |= set(re.findall(r"^\+[\t ]*(.*\b(?:CONFIG_)?PER_VMA_LOCK\b.*)$", text_of(path), re.M))
+    known = dict(re.findall("^([^#].*?) # (.*)$", text_of("ports/next"), re.M))
+    assert_none([f"{name}: not in ports/next" for name in sorted(wrong - known.keys())])
+    assert_none([f"{name}: in ports/next, but all is well" for name in sorted(known.keys() - wrong)])
+
+
 # ---- what checkers of the kernel say that they do not say of base ----
 
 def warnings(text):
