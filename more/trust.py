@@ -155,12 +155,12 @@ class Boots:
         self.build = build
         self.text = []		# sequences and other lines that belong below the table
 
-    def boot(self, tree, name, program, append="", **kw):
+    def boot(self, tree, name, program, append="", flavour="trust", **kw):
         """{test: (ok, text)} of a program's KTAP, and why the guest itself is bad, or ""."""
-        out = f"{self.build}/out/{ARCH}-trust-{tree}"
+        out = f"{self.build}/out/{ARCH}-{flavour}-{tree}"
         print(f"@ {tree}: {' '.join(program)}", flush=True)
         for _ in range(2):
-            r = guest.run(out, ARCH, program, append=append, log=f"{out}/trust-{name}",
+            r = guest.run(out, ARCH, program, append=append, log=f"{out}/{name}",
                           timeout=TIMEOUT, silence=SILENCE, **kw)
             if r.output.strip() or r.verdict in ("ok", "failed"):
                 break

@@ -13,6 +13,7 @@
  *	disk, fork, uffd, dirty	mprotect or fork beside faults on a disk whose pages get lost
  *		(E2l, E3r of lab/guest/writer.c), on userfaultfd, on throttled stores (E8)
  *  eexist	two servers of one userfaultfd take EEXIST for done, and do not wake
+ *  stale	UFFDIO_UNREGISTER against UFFDIO_COPY leaves no page write-protected by it
  *  pool	an empty pool of huge pages; who serves their faults closes, unregisters or dies
  *  hard	a huge page's fault needs an anon_vma while mmap_lock is write-held: a hard retry
  *  move	UFFDIO_MOVE and page-out of pages that others swap in
@@ -572,6 +573,82 @@ static void eexist_case(void)
 	      "messages=%.4f a fault that waited, of which there are %.4f a touch",
 	      ee.stranded * 1e6 / ee.faults, ee.faults, ee.eexist, before, ee.changes,
 	      (double)ee.messages / ee.waits, (double)ee.waits / ee.faults);
+}
+
+/* ---- userfaultfd: a bit that stays ---- */
+
+#define STALE_PAGES	4096
+#define STALE_SECONDS	8
+#define PM_UFFD_WP	(1ULL << 57)	/* of pagemap */
+
+static struct {
+	char *map;
+	int fd;
+	atomic_bool on;
+	pthread_barrier_t barrier;
+	atomic_ulong copies;
+} st;
+
+/* While the pages are registered, and a little longer, as who copies does not know. */
+static void *st_copy(void *arg)
+{
+	while (pthread_barrier_wait(&st.barrier), !atomic_load(&stop)) {
+		for (size_t i = 0; i < STALE_PAGES && atomic_load(&st.on); i++) {
+			struct uffdio_copy copy = {
+				.src = (unsigned long)arg, .len = page_size,
+				.dst = (unsigned long)st.map + i * page_size,
+				.mode = UFFDIO_COPY_MODE_WP,
+			};
+
+			if (!ioctl(st.fd, UFFDIO_COPY, &copy))
+				atomic_fetch_add(&st.copies, 1);
+		}
+		pthread_barrier_wait(&st.barrier);
+	}
+	return NULL;
+}
+
+static void stale_case(void)
+{
+	static uint64_t entries[STALE_PAGES];
+	const size_t size = STALE_PAGES * page_size;
+	unsigned long rounds = 0, stale = 0;
+	int pagemap = open("/proc/self/pagemap", O_RDONLY);
+	pthread_t thread;
+
+	st.fd = uffd_open(UFFD_FEATURE_PAGEFAULT_FLAG_WP);
+	/* The page in front has the VMA its anon_vma: UFFDIO_COPY needs no mmap_lock then. */
+	st.map = map_memory(size + page_size);
+	*st.map = 1;
+	st.map += page_size;
+	pthread_barrier_init(&st.barrier, NULL, 2);
+	thread = start_thread(st_copy, map_memory(page_size));
+	for (; go_on(STALE_SECONDS, rounds > 100); rounds++) {
+		struct uffdio_register reg = {
+			.range = { (unsigned long)st.map - page_size, size + page_size },
+			.mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP,
+		};
+
+		if (madvise(st.map, size, MADV_DONTNEED) || ioctl(st.fd, UFFDIO_REGISTER, &reg))
+			die("UFFDIO_REGISTER");
+		atomic_store(&st.on, true);
+		pthread_barrier_wait(&st.barrier);
+		usleep(rnd(3000));
+		if (ioctl(st.fd, UFFDIO_UNREGISTER, &reg.range))
+			die("UFFDIO_UNREGISTER");
+		atomic_store(&st.on, false);
+		pthread_barrier_wait(&st.barrier);
+		if (pread(pagemap, entries, sizeof(entries), (unsigned long)st.map / page_size * 8) !=
+		    sizeof(entries))
+			die("pagemap");
+		for (size_t i = 0; i < STALE_PAGES; i++)
+			stale += !!(entries[i] & PM_UFFD_WP);
+	}
+	atomic_store(&stop, true);
+	pthread_barrier_wait(&st.barrier);
+	pthread_join(thread, NULL);
+	judge(!stale && st.copies > 100, "stale=%lu pages after %lu times UNREGISTER, %lu copied",
+	      stale, rounds, st.copies);
 }
 
 /* ---- hugetlb ---- */
@@ -1497,6 +1574,7 @@ static struct test_case cases[] = {
 	{ "kill_uffd", kill_uffd_case, 200, false },
 	{ "kill_dirty", kill_dirty_case, 200, false },
 	{ "eexist", eexist_case, 200, false },
+	{ "stale", stale_case, 200, false },
 	{ "pool", pool_case, 600, false },
 	{ "hard", hard_case, 200, false },
 	{ "move", move_case, 200, false },
