@@ -155,9 +155,9 @@ class Boots:
         self.build = build
         self.text = []		# sequences and other lines that belong below the table
 
-    def boot(self, tree, name, program, append="", flavour="trust", **kw):
+    def boot(self, tree, name, program, append="", **kw):
         """{test: (ok, text)} of a program's KTAP, and why the guest itself is bad, or ""."""
-        out = f"{self.build}/out/{ARCH}-{flavour}-{tree}"
+        out = f"{self.build}/out/{ARCH}-{kw.pop('flavour', 'trust')}-{tree}"
         print(f"@ {tree}: {' '.join(program)}", flush=True)
         for _ in range(2):
             r = guest.run(out, ARCH, program, append=append, log=f"{out}/{name}",

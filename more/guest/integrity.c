@@ -722,7 +722,7 @@ static unsigned int stores_lost(int fd, size_t nr)
 /*
  * A store to a page of a block device must reach the disk. Without CONFIG_BUFFER_HEAD it does
  * not if the page is in a large folio (7.3: def_blk_aops has filemap_dirty_folio() where iomap
- * needs iomap_dirty_folio(), so its bits say that no block is dirty): see audit/base-bugs.md.
+ * needs iomap_dirty_folio(), so its bits say that no block is dirty): see docs/base-bugs.md.
  * Say so, and do without large folios then; they all come from readahead.
  */
 static void look_at_disk(int fd)
