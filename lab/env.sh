@@ -48,7 +48,7 @@ port_of() {
 # mails FOLDER...: their patches in their order, as $port has them: its own in the place of
 # those of the same name, and none of its list "dropped".
 mails() {
-	find "$@" -name '*.patch' ! -name '0000-*' 2> /dev/null | LC_ALL=C sort | while read -r mail; do
+	find "$@" -maxdepth 1 -name '*.patch' ! -name '0000-*' 2> /dev/null | LC_ALL=C sort | while read -r mail; do
 		if [ -e "${port:-none}/$mail" ]; then
 			echo "$port/$mail"
 		elif ! grep -qs "^$mail " "${port:-none}/dropped"; then
