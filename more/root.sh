@@ -4,7 +4,7 @@
 # the cache (see place() in debian.sh), complete when it has a file .complete. Nothing of
 # another architecture has to run for that. Runs on the host.
 #	root.sh LIST ARCH
-# LIST: soak, or mm. The latter becomes a user land that guests boot, and that the
+# LIST: soak, fs, or mm. The last becomes a user land that guests boot, and that the
 # kernel's selftests are linked with: what its packages' scripts would do is done here.
 set -eu
 . lab/env.sh
@@ -39,6 +39,7 @@ find "$tmp/usr/lib" -type l -lname '/*' | while read -r link; do
 done
 
 needed="usr/bin/busybox usr/bin/stress-ng usr/bin/trinity"
+[ "$list" != fs ] || needed="usr/bin/mksquashfs usr/bin/mkfs.erofs usr/sbin/sload.f2fs"
 if [ "$list" = mm ]; then
 	needed="usr/bin/bash usr/bin/awk usr/bin/sudo usr/sbin/mkfs.xfs usr/bin/killall usr/include/liburing.h"
 	cp "$tmp/usr/share/base-passwd/passwd.master" "$tmp/etc/passwd"

@@ -25,6 +25,9 @@ OWN_TIME = {"accel": "tcg,thread=single", "extra": ["-icount", "shift=0,sleep=of
 
 TIMED = ["kill_disk", "kill_fork", "kill_uffd", "kill_dirty", "pool", "hard", "writer"]
 OTHERS = ["eexist", "stale", "move", "fork", "lazy", "mthp"]
+FILESYSTEMS = ["ext4", "squashfs", "erofs", "btrfs", "f2fs", "9p"]
+
+CASES = [*TIMED, *OTHERS, *FILESYSTEMS]
 
 # What is wrong on purpose, and how it is to be noticed.
 BROKEN = {
@@ -33,6 +36,7 @@ BROKEN = {
     "broken_lazy": "wrong data", "broken_mthp": "oom_kill=[1-9]",
     "broken_writer": "after [1-9][0-9]{3} ms",
 }
+BROKEN_FILESYSTEM = {"broken_filesystem": "[1-9][0-9]* wrong"}
 
 # NAME=NUMBER in what is said: the series may have so many times base's, and so many more.
 NO_WORSE = {"rss_ms": (1.25, 5), "exit_ms": (1.25, 5), "mrelease_ms": (1.25, 5),
@@ -54,12 +58,29 @@ MADE_UP = [("exit_ms=10.0 (most 99)", "exit_ms=17.4 (most 999)", False),
            ("messages=0.5000", "messages=0.5700 a page", True), ("not ok", "oom_kill=1", True)]
 
 
-def pair(boots, name, cases, times, **kw):
+def filled(kw, tree):
+    """KW with the kernel's TREE in the path of an initrd."""
+    return {**kw, "initrd": kw["initrd"].format(tree=tree)} if "initrd" in kw else kw
+
+
+def with_images(build):
+    """What guest.run() is to be told so that guest/filesystems.c finds its file systems."""
+    initrd = f"{build}/out/{trust.ARCH}-trust-{{tree}}/filesystems.initrd"
+    for tree in ("base", "series"):
+        path = Path(initrd.format(tree=tree))
+        path.write_bytes(path.with_name("initramfs.gz").read_bytes() +
+                         Path(build, "out", "filesystems.cpio.gz").read_bytes())
+    return {"initrd": initrd, "extra": [
+        "-fsdev", f"local,id=share,path={build}/out/9p,security_model=none,readonly=on",
+        "-device", "virtio-9p-pci,fsdev=share,mount_tag=share"]}
+
+
+def pair(boots, program, cases, name="", times=1, **kw):
     """Boot the cases on both; the rows of their comparison, and what they said."""
     tests, bad = {}, {}
     for tree in ("base", "series"):
-        tests[tree], bad[tree] = boots.boot(tree, name, ["troubles", *cases],
-                                            append=f"times={times}", **kw)
+        tests[tree], bad[tree] = boots.boot(tree, name or program, [program, *cases],
+                                            append=f"times={times}", **filled(kw, tree))
     rows = []
     for case in cases:
         base, series = (tests[tree].get(case) for tree in ("base", "series"))
@@ -75,16 +96,17 @@ def pair(boots, name, cases, times, **kw):
     return rows
 
 
-def broken(boots):
+def broken(boots, program, words, **kw):
     """Whether each way to be wrong is noticed, and as what it is."""
-    tests, bad = boots.boot("series", "broken-troubles", ["troubles", "broken"])
+    tests, bad = boots.boot("series", f"broken-{program}", [program, "broken"],
+                            **filled(kw, "series"))
     rows = []
-    for case, word in BROKEN.items():
+    for case, word in words.items():
         ok, text = tests.get(case, (True, "no result"))
         good = not ok and bool(re.search(word, text))
         rows.append(trust.Row(case, "", "noticed" if good else "", "passed" if good else "failed",
                               text))
-    return rows + ([trust.Row("broken, the guest", "", "", "failed", bad)] if bad else [])
+    return rows + ([trust.Row(f"{program} broken, the guest", "", "", "failed", bad)] if bad else [])
 
 
 def main():
@@ -93,19 +115,22 @@ def main():
                                  formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("build")
     ap.add_argument("--times", type=int, default=1, help="so many times as long")
-    ap.add_argument("--only", nargs="*", default=[*TIMED, *OTHERS, "broken"],
-                    choices=[*TIMED, *OTHERS, "broken"])
+    ap.add_argument("--only", nargs="*", default=[*CASES, "broken"],
+                    choices=[*CASES, "broken"])
     args = ap.parse_args()
     for base, series, is_worse in MADE_UP:
         if bool(worse(base, series)) != is_worse:
             sys.exit(f"the verdict is worth nothing: {base}, {series}")
-    boots, rows = trust.Boots(args.build), []
+    boots, rows, images = trust.Boots(args.build), [], with_images(args.build)
     if "broken" in args.only:
-        rows += broken(boots)
-    for name, cases, kw in (("timed", TIMED, {**OWN_TIME, "flavour": "perf"}), ("troubles", OTHERS, {})):
-        cases = [case for case in cases if case in args.only]
+        rows += broken(boots, "troubles", BROKEN)
+        rows += broken(boots, "filesystems", BROKEN_FILESYSTEM, **images)
+    for program, all_cases, kw in (
+            ("troubles", TIMED, {"name": "timed", **OWN_TIME, "flavour": "perf"}),
+            ("troubles", OTHERS, {}), ("filesystems", FILESYSTEMS, images)):
+        cases = [case for case in all_cases if case in args.only]
         if cases:
-            rows += pair(boots, name, cases, args.times, **kw)
+            rows += pair(boots, program, cases, times=args.times, **kw)
     lines, last = trust.table(rows, boots.text)
     path = Path(args.build, "results", "troubles.txt")
     path.parent.mkdir(parents=True, exist_ok=True)
