@@ -54,9 +54,10 @@ class House:
 
     def run(self, step, *words, kernel=None):
         """(status, output) of lab/STEP.sh."""
+        env = {**os.environ, "KERNEL": str(kernel or self.kernel), "BASE": ""}
         r = subprocess.run([f"lab/{step}.sh", *(words or ["build/k"])], cwd=self.path, text=True,
-                           check=False, env={**os.environ, "KERNEL": str(kernel or self.kernel)},
-                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+                           check=False, env=env, start_new_session=True, stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT)
         return r.returncode, r.stdout
 
     def good(self, step):
