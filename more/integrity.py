@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Every page right, whatever happens to its mapping: guest/integrity.c on the series' kernels.
 
-    integrity.py BUILD SECONDS ARCH...
+    integrity.py BUILD SECONDS SEED ARCH...
 
 The kernels are BUILD/out/ARCH-debug-series. On each, the program must first find every page
 that it has corrupted on purpose; then it runs for SECONDS (on a slow machine longer, until
-all has happened). Prints a table of the regions of memory: how many pages were verified, how
+all has happened), with SEED for what its threads do. Prints a table of the regions of memory: how many pages were verified, how
 many of them a call had taken away and were found so, signals, mismatches. Leaves it with all
 that was printed in BUILD/results/integrity.txt. Exits non-zero if a page was wrong, a call was
 never made, no fault was retried, a result of expect/integrity is missing or an unexpected
@@ -32,11 +32,11 @@ RETRIES = r"^ok .* integrity retries # vma_lock_retry \+(\d+)"
 COLUMNS = ("", "pages verified", "found taken away", "SIGSEGV", "SIGBUS", "mismatches")
 
 
-def boot(build, arch, word, seconds):
+def boot(build, arch, word, seconds, seed):
     """The program with the argument WORD, in a guest that has SECONDS: a guest.Result."""
     out = f"{build}/out/{arch}-debug-series"
     return guest.run(out, arch, ["integrity", word], log=f"{out}/integrity-{word}",
-                     append=APPEND.get(arch, ""), timeout=seconds + 240, silence=120)
+                     append=f"seed={seed} {APPEND.get(arch, '')}", timeout=seconds + 240, silence=120)
 
 
 def count(result, pattern):
@@ -98,27 +98,27 @@ def table(output):
                       for i, (cell, w) in enumerate(zip(row, width))).rstrip() for row in rows]
 
 
-def test(build, seconds, arch):
+def test(build, seconds, seed, arch):
     """(whether all is well, what to print) of one architecture."""
-    result = boot(build, arch, "selftest", 0)
+    result = boot(build, arch, "selftest", 0, seed)
     bad = [f"selftest: {line}" for line in wrong(build, arch, result, None)]
-    result = boot(build, arch, str(seconds), seconds + 120)
+    result = boot(build, arch, str(seconds), seconds + 120, seed)
     bad += wrong(build, arch, result, ktap.lines_of("more/expect/integrity"))
     verdict = "FAILED" if bad else (f"passed: {count(result, CHECKS):,} checks, no mismatch, "
                                     f"{count(result, RETRIES):,} retries")
-    return not bad, [f"{arch}, {seconds} s: {verdict}", *bad, *table(result.output), "",
+    return not bad, [f"{arch}, {seconds} s, seed {seed}: {verdict}", *bad, *table(result.output), "",
                      "All that it printed:", result.output]
 
 
 def main():
-    if len(sys.argv) < 4 or not sys.argv[2].isdigit():
+    if len(sys.argv) < 5 or not all(word.isdigit() for word in sys.argv[2:4]):
         sys.exit(__doc__)
-    build, seconds, archs = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+    build, seconds, seed, archs = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
     for line in accepted(build):
         sys.exit(f"integrity: the verdict is worth nothing: {line}")
     text, failed = [], 0
     for arch in archs:
-        good, lines = test(build, seconds, arch)
+        good, lines = test(build, seconds, seed, arch)
         print("\n".join(f"@ {line}" for line in lines[:lines.index("All that it printed:")]))
         text += lines
         failed += not good

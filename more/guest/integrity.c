@@ -186,6 +186,7 @@ static const char *without = "";	/* the call that is left out */
 static bool sabotage;			/* for the self-test: a call that opens no window */
 
 static __thread unsigned long *buf;	/* what has been seen of a page */
+static uint64_t first_seed;		/* seed=N on the kernel's command line */
 static __thread uint64_t seed;
 
 static unsigned int rnd(unsigned int below)
@@ -198,7 +199,7 @@ static unsigned int rnd(unsigned int below)
 
 static void thread_init(unsigned int nr)
 {
-	seed = 0x9e3779b97f4a7c15ULL * (nr + 1);
+	seed = 0x9e3779b97f4a7c15ULL * (nr + 1) ^ first_seed;
 	buf = malloc(page_size);
 	if (!buf)
 		die("malloc");
@@ -1699,6 +1700,8 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (getenv("seed") && !self)
+		first_seed = strtoull(getenv("seed"), NULL, 0) << 8;
 	setup();
 	if (self)
 		return selftest();
