@@ -6,13 +6,16 @@
 
 Boots each KERNEL (x86_64-soak, x86_64-kcsan, arm64-soak; all if none is named; with -base
 behind it that of the base) with soak-guest.sh until it has run for MINUTES, in guests of 15
-minutes at most, JOBS guests at once. What was run is kept in BUILD/soak/ by kernel and
-programs, and counts: an interrupted soak goes on where it was, one with more MINUTES adds to it.
+minutes at most, the kernels in turns, JOBS guests at once. What was run is kept in BUILD/soak/ by
+kernel and programs, and counts: an interrupted soak goes on where it was, one with more MINUTES
+adds to it.
 
-Every splat, panic, hang, lost guest, failed stressor, or test that fails when run alone fails
-the soak. KCSAN's reports are another matter, since base has data races of its own: one on the
-series fails the soak unless the base has one of the same two functions, so x86_64-kcsan-base
-has to be run as long. Leaves the table in BUILD/results/soak.txt and all counts in soak.json.
+Every splat, panic, hang, lost guest, failed stressor, piece of which a part did nothing, or test
+that fails when run alone fails the soak. A test that fails under load does if that kernel's base
+was run, too, and has so many by chance in one of 100 cases at most (Fisher's exact test).
+KCSAN's reports are another matter, since base has data races of its own: one on the series fails
+the soak unless the base has one of the same two functions, so x86_64-kcsan-base has to be run as
+long. Leaves the table in BUILD/results/soak.txt and all counts in soak.json.
 """
 import collections
 import concurrent.futures
@@ -28,6 +31,7 @@ import time
 sys.path.insert(0, "lab")
 # pylint: disable=wrong-import-position
 import guest
+import trust
 
 PIECE = 15	# minutes, at most
 KERNELS = ["x86_64-soak", "x86_64-kcsan", "arm64-soak"]
@@ -35,11 +39,12 @@ KERNELS = ["x86_64-soak", "x86_64-kcsan", "arm64-soak"]
 APPEND = ("null_blk.nr_devices=0 zram.num_devices=1 hung_task_panic=1 softlockup_panic=1 "
           "watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120 workqueue.watchdog_thresh=0 "
           "panic_on_warn=0")
-# What has to have happened on each kernel, or it was no soak. (stress-ng's vm runs, too, but
+# What has to have happened in each guest, or it was no soak. (stress-ng's vm runs, too, but
 # counts no operation; why was not looked into.)
 WANTED = ["selftest_runs", "tests_ok", "alone_ok", "stress_runs", "trinity_runs", "calls",
           "pgmajfault", "vma_lock_retry", "pswpin", "ops_fault", "ops_fork", "ops_mmap",
           "ops_mremap", "ops_mlock", "ops_madvise", "ops_userfaultfd", "ops_swap"]
+LOAD = re.compile(r"^P failed under load: not ok \d+ (\S+)", re.M)
 RACE = re.compile(r"BUG: KCSAN: (.*)$", re.M)
 
 
@@ -104,16 +109,14 @@ class Soak:
                     runs.append(run)
         return runs
 
-    def work(self, kernel, tree):
-        """Run what is left to run of a kernel."""
-        while True:
-            done = sum(r["facts"].get("took", 0) for r in self.kept(kernel, tree))
-            left = self.minutes * 60 - done
-            if left < 30:
-                return
-            run = self.boot(kernel, tree, int(min(left, PIECE * 60)))
-            if run["verdict"] not in ("ok", "splat", "failed") or not run["facts"]:
-                return
+    def work(self, name):
+        """Run a piece of what is left to run of a kernel; whether more may be left."""
+        kernel, tree = tree_of(name)
+        left = self.minutes * 60 - sum(r["facts"].get("took", 0) for r in self.kept(kernel, tree))
+        if left < 30:
+            return False
+        run = self.boot(kernel, tree, int(min(left, PIECE * 60)))
+        return run["verdict"] in ("ok", "splat", "failed") and bool(run["facts"])
 
     def boot(self, kernel, tree, seconds):
         """One guest for so long; kept, and returned."""
@@ -145,6 +148,7 @@ class Soak:
         run = {"key": self.key(kernel, tree), "kernel": kernel, "tree": tree, "log": log,
                "when": time.strftime("%Y-%m-%d %H:%M"), "asked": seconds, "seconds": r.seconds,
                "verdict": r.verdict, "reason": r.reason, "facts": facts,
+               "under_load": collections.Counter(LOAD.findall(r.output)),
                "failures": re.findall(r"^F (.*)$", r.output, re.M),
                "complaints": complaints(console, kcsan), "races": races(console) if kcsan else {}}
         with open(f"{log}.json.tmp", "w", encoding="utf-8") as f:
@@ -162,7 +166,26 @@ def verdict(run):
         return f"{run['verdict']}: {run['reason']}"
     if not run["facts"]:
         return "no counts"
+    idle = [word for word in WANTED if not run["facts"].get(word)]
+    if idle:
+        return f"did not happen: {' '.join(idle)}"
     return run["failures"][0] if run["failures"] else ""
+
+
+def worse_under_load(runs, base):
+    """{test: words} of those that fail under load, and whether more often than on base."""
+    def count(some):
+        failed = collections.Counter()
+        for run in some:
+            failed.update(run["under_load"])
+        return failed, sum(run["facts"].get("selftest_runs", 0) for run in some)
+    (failed, of), (failed_base, of_base) = count(runs), count(base)
+    told = {}
+    for test, n in sorted(failed.items()):
+        p = trust.more_by_chance(min(n, of), of, min(failed_base[test], of_base), of_base)
+        told[f"{test}: {n} of {of} runs under load, on base {failed_base[test]} of {of_base}"
+             ] = bool(base) and p < trust.P_WORSE
+    return told
 
 
 def num(n):
@@ -184,9 +207,10 @@ def report(soak, names):
         for r in runs.get(f"{kernel}-base", []):
             known.update(r["races"])
         bad = [f"{r['log']}: {verdict(r)}" for r in runs[name] if verdict(r)]
-        idle = [w for w in WANTED if not total[w]]
-        if idle:
-            bad.append(f"did not happen: {' '.join(idle)}")
+        told_of_load = worse_under_load(runs[name], runs.get(f"{kernel}-base", []))
+        if tree == "series":
+            bad += [words for words, is_worse in told_of_load.items() if is_worse]
+            text += [f"{name}: {words}" for words, is_worse in told_of_load.items() if not is_worse]
         if total["took"] < soak.minutes * 60 - 30:
             bad.append(f"ran {total['took'] // 60} of {soak.minutes} minutes")
         new = {t: n for t, n in told.items() if t not in known}
@@ -221,8 +245,9 @@ def main():
                  "and each with -base")
     soak = Soak(build, minutes)
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        for done in [pool.submit(soak.work, *tree_of(n)) for n in names]:
-            done.result()
+        left = names
+        while left:
+            left = [name for name, more in zip(left, pool.map(soak.work, left)) if more]
     lines, passed, failed = report(soak, names)
     os.makedirs(f"{build}/results", exist_ok=True)
     with open(f"{build}/results/soak.txt", "w", encoding="utf-8") as f:
