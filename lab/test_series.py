@@ -15,6 +15,8 @@ import guest
 from conftest import assert_none, exceptions, kernel, run, text_of
 
 LETTER = "patches/0000-cover-letter.patch"
+# Fixes of base's bugs that have nothing to do with the series.
+REPORTED = sorted(glob.glob("fixes/reported/*.patch"))
 # Drivers that no guest has are compiled for one architecture.
 DRIVERS_ARCH = "arm64"
 DRIVERS = ["drivers/gpu/drm/panthor/panthor_gem.c"]
@@ -24,7 +26,7 @@ def pytest_generate_tests(metafunc):
     if "arch" in metafunc.fixturenames:
         metafunc.parametrize("arch", metafunc.config.getoption("--arch").split())
     if "patch" in metafunc.fixturenames:
-        metafunc.parametrize("patch", mails(metafunc.config.getoption("--build")))
+        metafunc.parametrize("patch", [*mails(metafunc.config.getoption("--build")), *REPORTED])
 
 
 def mails(build):
@@ -56,6 +58,17 @@ def test_git_am(build, tmp_path):
     run(*git, "am", "-q", *map(os.path.abspath, mails(build)))
     assert run(*git, "rev-parse", "HEAD^{tree}") == \
         run("git", "-C", f"{build}/linux", "rev-parse", "series^{tree}")
+
+
+@pytest.mark.parametrize("path", REPORTED)
+def test_reported_applies(build, tmp_path, path):
+    """To base, alone."""
+    if any(path.startswith("ports/") for path in mails(build)):
+        pytest.skip("it is for the newest kernel")
+    git = ("git", "-C", f"{build}/linux")
+    env = {**os.environ, "GIT_INDEX_FILE": str(tmp_path / "index")}
+    run(*git, "read-tree", "base", env=env)
+    run(*git, "apply", "--cached", "--check", os.path.abspath(path), env=env)
 
 
 @pytest.mark.usefixtures("pinned")

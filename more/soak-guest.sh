@@ -110,7 +110,7 @@ run_stress() {
 	done
 	# shellcheck disable=SC2086
 	exec stress-ng $args --fork-max 4 --metrics-brief --mmap-bytes 4m --mremap-bytes 8m \
-		--userfaultfd-bytes 16m --vm-bytes 4m --vm-method zero-one --vm-keep --temp-path /tmp/data \
+		--userfaultfd-bytes 16m --vm-bytes 1m --vm-method write64 --vm-keep --temp-path /tmp/data \
 		--yaml $state/stress.yaml --timeout 90
 }
 stress() { (run_stress); }
