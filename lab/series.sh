@@ -74,7 +74,7 @@ if [ "$port" ]; then
 	write_mails all base..series --no-numbered --subject-prefix="PATCH ${port#*/}" --no-cover-letter
 	mkdir -p "$tmp/$port"
 	for mail in "$tmp"/all/*; do
-		old=$(find fixes patches -name "????-${mail##*/????-}")
+		old=$(find fixes patches -maxdepth 1 -name "????-${mail##*/????-}")
 		[ "$old" ] || die "${mail##*/}: no such name in fixes/ or patches/: keep the subject"
 		[ "$(what "$mail")" != "$(what "$old")" ] || continue
 		mkdir -p "$tmp/$port/${old%/*}"
@@ -101,6 +101,6 @@ fi
 set -- 'fixes/***' 'patches/***' 'arch/***' 'Documentation/***' 'include/***' 'mm/***' 'tools/***' \
 	MAINTAINERS.diff
 [ -z "$port" ] || set -- ports/ "$port/" "$port/fixes/***" "$port/patches/***"
-printf '+ /%s\n' "$@" | sed '$a- *' |
+printf '+ /%s\n' "$@" | sed '1i- /fixes/reported' | sed '$a- *' |
 	rsync -rcE --delete-after --out-format='@ %n: written' --filter='merge -' "$tmp/" .
 echo "$(patches_id) $($git rev-parse series)" > "$linux/.git/vfr-patches"

@@ -84,6 +84,8 @@ def house(tmp_path):
 
 
 def test_twice_changes_nothing(house):
+    (house.path / "fixes/reported").mkdir()
+    (house.path / "fixes/reported/0001-not-of-the-series.patch").write_text("kept, not applied\n")
     before = house.folders()
     assert {"mm/new.c", "mm/memory.c.diff", "fixes/0001-mm-fix-one.patch"} < set(before)
     assert "mm/new.c.diff" not in before and "+mm: fix one" not in before["mm/memory.c.diff"]
