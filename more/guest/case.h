@@ -382,6 +382,16 @@ static inline void catch_sigbus(void)
 		die("sigaction");
 }
 
+/* For touch_word(), where a page may be gone, too. */
+static inline void catch_signals(void)
+{
+	struct sigaction sa;
+
+	catch_sigbus();
+	if (sigaction(SIGBUS, NULL, &sa) || sigaction(SIGSEGV, &sa, NULL))
+		die("sigaction");
+}
+
 /**
  * touch_word - read the first word of a page
  * @p: where

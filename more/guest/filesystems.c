@@ -185,13 +185,9 @@ static const struct test_case cases[] = {
 
 int main(int argc, char **argv)
 {
-	struct sigaction sa;
-
 	(void)argc;
 	page_size = sysconf(_SC_PAGESIZE);
 	wait_for_clock();
-	catch_sigbus();
-	sigaction(SIGBUS, NULL, &sa);
-	sigaction(SIGSEGV, &sa, NULL);
+	catch_signals();
 	return run_cases(cases, ARRAY_SIZE(cases), argv + 1);
 }

@@ -1595,14 +1595,10 @@ static struct test_case cases[] = {
 
 int main(int argc, char **argv)
 {
-	struct sigaction sa;
-
 	(void)argc;
 	page_size = sysconf(_SC_PAGESIZE);
 	wait_for_clock();
-	catch_sigbus();
-	sigaction(SIGBUS, NULL, &sa);
-	sigaction(SIGSEGV, &sa, NULL);
+	catch_signals();
 	if (getenv("times"))
 		times = strtoul(getenv("times"), NULL, 10) ?: 1;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
