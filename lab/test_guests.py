@@ -140,8 +140,8 @@ def test_kunit(build, arch, record_property):
 
 def test_kselftest(build, arch, program, record_property):
     """A program of tools/testing/selftests/mm passes, and skips what is known."""
-    if program in exceptions(build):
-        pytest.skip(exceptions(build)[program])
+    for name in {program, f"{program} on {arch}"} & exceptions(build).keys():
+        pytest.skip(exceptions(build)[name])
     r, got = results(build, arch, *f"kselftest-{program}".split(), **KSELFTEST)
     assert_none(failures(got))
     assert r.verdict == "ok", f"{r.verdict}: {r.reason}; console: {r.console}"
