@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Other people's troubles when page faults wait, in small: base beside series.
 
-    troubles.py BUILD [--times N] [--only CASE...]
+    troubles.py BUILD [--times N] [--flavour FLAVOUR] [--only CASE...]
 
 x86-64. Boots guest/troubles.c on base and series, and on the series its cases that are wrong on
 purpose, each of which must be noticed as what it is. The cases with times run in the guest's own
 time on kernels of the flavour perf, as lab/figures.py's do, the others on the flavour trust.
-CASE: of the program, or broken.
+With FLAVOUR, soak (KASAN) or kcsan, all CASEs run on that one. CASE: of the program, or broken.
 
 A case passes when it is ok on the series and none of its numbers is worse than base's by more
 than NO_WORSE allows. Leaves the table, with all that was said, in BUILD/results/troubles.txt;
@@ -80,7 +80,8 @@ def pair(boots, program, cases, name="", times=1, **kw):
     tests, bad = {}, {}
     for tree in ("base", "series"):
         tests[tree], bad[tree] = boots.boot(tree, name or program, [program, *cases],
-                                            append=f"times={times}", **filled(kw, tree))
+                                            append=f"times={times}", timeout=trust.TIMEOUT * times,
+                                            silence=trust.SILENCE * times, **filled(kw, tree))
     rows = []
     for case in cases:
         base, series = (tests[tree].get(case) for tree in ("base", "series"))
@@ -117,17 +118,23 @@ def main():
     ap.add_argument("--times", type=int, default=1, help="so many times as long")
     ap.add_argument("--only", nargs="*", default=[*CASES, "broken"],
                     choices=[*CASES, "broken"])
+    ap.add_argument("--flavour", help="of the kernels, for the cases of guest/troubles.c")
     args = ap.parse_args()
+    if args.flavour and not {*TIMED, *OTHERS}.issuperset(args.only):
+        sys.exit(f"FLAVOUR={args.flavour} needs ONLY=, of: {' '.join(TIMED + OTHERS)}")
     for base, series, is_worse in MADE_UP:
         if bool(worse(base, series)) != is_worse:
             sys.exit(f"the verdict is worth nothing: {base}, {series}")
-    boots, rows, images = trust.Boots(args.build), [], with_images(args.build)
+    boots, rows = trust.Boots(args.build), []
+    images = {} if args.flavour else with_images(args.build)
+    timed = {"name": "timed", **OWN_TIME, "flavour": "perf"}
     if "broken" in args.only:
         rows += broken(boots, "troubles", BROKEN)
         rows += broken(boots, "filesystems", BROKEN_FILESYSTEM, **images)
     for program, all_cases, kw in (
-            ("troubles", TIMED, {"name": "timed", **OWN_TIME, "flavour": "perf"}),
-            ("troubles", OTHERS, {}), ("filesystems", FILESYSTEMS, images)):
+            ("troubles", TIMED, {"flavour": args.flavour} if args.flavour else timed),
+            ("troubles", OTHERS, {"flavour": args.flavour or "trust"}),
+            ("filesystems", FILESYSTEMS, images)):
         cases = [case for case in all_cases if case in args.only]
         if cases:
             rows += pair(boots, program, cases, times=args.times, **kw)

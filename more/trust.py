@@ -159,9 +159,9 @@ class Boots:
         """{test: (ok, text)} of a program's KTAP, and why the guest itself is bad, or ""."""
         out = f"{self.build}/out/{ARCH}-{kw.pop('flavour', 'trust')}-{tree}"
         print(f"@ {tree}: {' '.join(program)}", flush=True)
+        kw = {"timeout": TIMEOUT, "silence": SILENCE, **kw}
         for _ in range(2):
-            r = guest.run(out, ARCH, program, append=append, log=f"{out}/{name}",
-                          timeout=TIMEOUT, silence=SILENCE, **kw)
+            r = guest.run(out, ARCH, program, append=append, log=f"{out}/{name}", **kw)
             if r.output.strip() or r.verdict in ("ok", "failed"):
                 break
             # A busy host can keep a guest from coming up: told, and tried once more.
