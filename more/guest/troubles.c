@@ -1211,7 +1211,7 @@ static void *lz_serve(void *arg)
 {
 	uint64_t end = now_ns() + (50 + rnd(500)) * 1000000;
 
-	while (now_ns() < end && !atomic_load(&stop)) {
+	while ((now_ns() < end && !atomic_load(&stop)) || pthread_mutex_trylock(&lz.closing)) {
 		struct pollfd pfd[2] = { { .fd = lz.fd, .events = POLLIN },
 					 { .fd = lz.child_fd, .events = POLLIN } };
 		int later = nr_later;
@@ -1224,7 +1224,6 @@ static void *lz_serve(void *arg)
 		for (int i = 0; i < later; i++)
 			lz_copy(lz_later[i].fd, lz_later[i].address);
 	}
-	pthread_mutex_lock(&lz.closing);
 	atomic_store(lz.closed, true);
 	close(lz.fd);
 	if (lz.child_fd >= 0)
@@ -1236,6 +1235,7 @@ static void *lz_serve(void *arg)
 
 static void lz_child(void)
 {
+	close(lz.fd);
 	for (int n = 0; n < 16; n++)
 		if (!lz_touch(lz.area, rnd(LAZY_PAGES), false))
 			_exit(1);
@@ -1250,9 +1250,12 @@ static void lz_change(int what, size_t piece)
 	pid_t pid;
 
 	if (what == DO_FORK) {
+		/* The new child has the file, too: fork() waits for its reader, not for close(). */
+		pthread_mutex_lock(&lz.closing);
 		pid = fork_process();
 		if (!pid)
 			lz_child();
+		pthread_mutex_unlock(&lz.closing);
 		if (waitpid(pid, &status, 0) != pid || status)
 			fail("a child found wrong data, or ended with %x", status);
 	} else if (what == DO_DONTNEED) {
