@@ -369,9 +369,9 @@ static __thread void *sigbus_at;
 
 static void sigbus(int sig, siginfo_t *info, void *context)
 {
-	(void)sig, (void)context;
+	(void)context;
 	sigbus_at = info->si_addr;
-	siglongjmp(on_sigbus, info->si_code);
+	siglongjmp(on_sigbus, sig == SIGSEGV ? 100 + info->si_code : info->si_code);
 }
 
 static inline void catch_sigbus(void)
@@ -397,7 +397,8 @@ static inline void catch_signals(void)
  * @p: where
  * @write: write it back, too
  * @got: what was read
- * Return: 0, or the si_code of the SIGBUS that came instead, or -1 if its si_addr was wrong.
+ * Return: 0, or the si_code of the SIGBUS that came instead, or -1 if its si_addr was wrong. Of a
+ * SIGSEGV 100 and the si_code.
  */
 static __attribute__((noinline, unused)) int touch_word(volatile uint64_t *p, bool write,
 							uint64_t *got)

@@ -17,6 +17,7 @@
 #define PAGES		1024		/* of each file; the first word says which one it is */
 #define FAULTERS	6
 #define SECONDS		20
+#define BAD_SECTORS	(64UL << 11)	/* null_blk keeps no more than twice as many */
 
 static struct {
 	const char *name;
@@ -89,9 +90,9 @@ static void *fail_reads(void *arg)
 
 	snprintf(path, sizeof(path), NULLB "%s/badblocks", fs.name);
 	for (; !atomic_load(&fs.stop); usleep(80000), atomic_fetch_add(&fs.errors, 1)) {
-		put(path, "+0-%lu", 1UL << 30);
+		put(path, "+0-%lu", BAD_SECTORS - 1);
 		usleep(10000);
-		put(path, "-0-%lu", 1UL << 30);
+		put(path, "-0-%lu", BAD_SECTORS - 1);
 	}
 	return arg;
 }
