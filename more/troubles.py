@@ -23,6 +23,9 @@ import trust
 # As in lab/figures.py: QEMU counts instructions, and the host's load does not matter.
 OWN_TIME = {"accel": "tcg,thread=single", "extra": ["-icount", "shift=0,sleep=off"]}
 
+# Seconds. A case that is stuck says so itself, pool after 600 s.
+TIMEOUT, SILENCE = 2400, 700
+
 TIMED = ["kill_disk", "kill_fork", "kill_uffd", "kill_dirty", "pool", "hard", "writer"]
 OTHERS = ["eexist", "stale", "move", "fork", "lazy", "mthp"]
 FILESYSTEMS = ["ext4", "squashfs", "erofs", "btrfs", "f2fs", "9p"]
@@ -80,8 +83,8 @@ def pair(boots, program, cases, name="", times=1, **kw):
     tests, bad = {}, {}
     for tree in ("base", "series"):
         tests[tree], bad[tree] = boots.boot(tree, name or program, [program, *cases],
-                                            append=f"times={times}", timeout=trust.TIMEOUT * times,
-                                            silence=trust.SILENCE * times, **filled(kw, tree))
+                                            append=f"times={times}", timeout=TIMEOUT * times,
+                                            silence=SILENCE * times, **filled(kw, tree))
     rows = []
     for case in cases:
         base, series = (tests[tree].get(case) for tree in ("base", "series"))
@@ -138,13 +141,7 @@ def main():
         cases = [case for case in all_cases if case in args.only]
         if cases:
             rows += pair(boots, program, cases, times=args.times, **kw)
-    lines, last = trust.table(rows, boots.text)
-    path = Path(args.build, "results", "troubles.txt")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join([*lines, last]) + "\n", encoding="utf-8")
-    print("\n".join("@ " + line for line in lines))
-    print(last)
-    sys.exit(not all(row.verdict == "passed" for row in rows))
+    trust.end(args.build, "troubles", rows, boots.text)
 
 
 if __name__ == "__main__":

@@ -23,11 +23,12 @@ Exits non-zero if any test failed or was skipped.
 import argparse
 import dataclasses
 import math
-import os
 import re
 import subprocess
 import sys
 import tempfile
+import time
+from pathlib import Path
 
 sys.path.insert(0, "lab")
 # pylint: disable=wrong-import-position
@@ -255,15 +256,22 @@ def compare(name, base, series):
     return row
 
 
-def table(rows, text):
-    """The lines of a table with text below it, and how many passed."""
+def end(build, what, rows, text):
+    """Leave a table with TEXT below it in BUILD/results/WHAT.txt, print it, how many passed, and exit."""
     count = {v: sum(r.verdict == v for r in rows) for v in ("passed", "failed", "skipped")}
     width = max(len(r.name) for r in rows)
-    lines = [f"{'test':<{width}}  {'base':<8} {'series':<9} verdict"]
+    lines = [f"make more WHAT={what}, {time.strftime('%d %B %Y')}: base beside series, {ARCH}, QEMU/TCG", "",
+             f"{'test':<{width}}  {'base':<8} {'series':<9} verdict"]
     lines += [f"{r.name:<{width}}  {r.base:<8} {r.series:<9} {r.verdict}"
               + (f": {r.why}" if r.why else "") for r in rows]
+    lines += ["", *text]
     last = "{passed} passed, {failed} failed, {skipped} skipped".format(**count)
-    return [*lines, "", *text], last
+    path = Path(build, "results", f"{what}.txt")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([*lines, last]) + "\n", encoding="utf-8")
+    print("\n".join("@ " + line for line in lines))
+    print(last)
+    sys.exit(count["passed"] != len(rows))
 
 
 def main():
@@ -289,13 +297,7 @@ def main():
                                lambda tree, p=program: ["trace-attempts", tree, "run", p],
                                ONE_CPU if program == "progress" else "",
                                lambda test, p=program: test == "attempts" or p == "inject")
-    lines, last = table(rows, boots.text)
-    os.makedirs(f"{args.build}/results", exist_ok=True)
-    with open(f"{args.build}/results/trust.txt", "w", encoding="utf-8") as f:
-        f.write("\n".join([*lines, last]) + "\n")
-    print("\n".join("@ " + line for line in lines))
-    print(last)
-    sys.exit(not all(row.verdict == "passed" for row in rows))
+    end(args.build, "trust", rows, boots.text)
 
 
 if __name__ == "__main__":

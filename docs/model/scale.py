@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A model, not a measurement: E4 and E3x on 2 to 512 CPUs; base, hold and the series.
 
-    scale.py            writes results/scale.txt, .svg and .png: lab/in.sh python3 docs/model/scale.py
+    scale.py            writes results/scale.txt and .svg: lab/in.sh python3 docs/model/scale.py
     scale.py --check    what must hold of the model, in seconds; exits with 1 if it does not
 
 Modelled, as discrete events (faults.py): CPUs with one run queue; a disk with 256 places, as in
@@ -192,9 +192,9 @@ def picture(points):
         low, high = (20, 20000) if drawn == "rounds/s" else (5, 5000)
         script += [f"set title '{title}'", f"set ylabel '{axis}'", f"set yrange [{low}:{high}]",
                    "plot " + ", ".join(plots)]
-    for form, terminal in ("svg", "svg size 1000,760 font 'sans,13'"), ("png", "pngcairo size 1000,760 font 'sans,10'"):
-        text = "\n".join([f"set terminal {terminal} background 'white'", f"set output 'results/scale.{form}'", *script])
-        subprocess.run(["gnuplot", "-"], input=text, text=True, check=True)
+    text = "\n".join(["set terminal svg size 1000,760 font 'sans,13' background 'white'",
+                      "set output 'results/scale.svg'", *script])
+    subprocess.run(["gnuplot", "-"], input=text, text=True, check=True)
 
 
 def check():

@@ -1415,7 +1415,7 @@ static struct {
 	int fd, uffd;
 	atomic_bool go, hold;
 	atomic_ulong faults, signals, ops[WR_WRITERS];
-	_Atomic uint64_t longest_ns;
+	_Atomic uint64_t longest_ns, unmap_ns, map_ns;
 } wr;
 
 static void *wr_fault(void *arg)
@@ -1454,10 +1454,11 @@ static void *wr_serve(void *arg)
 	return arg;
 }
 
-static void wr_time(uint64_t since)
+static void wr_time(uint64_t since, _Atomic uint64_t *sum)
 {
 	uint64_t ns = now_ns() - since, longest = atomic_load(&wr.longest_ns);
 
+	atomic_fetch_add(sum, ns);
 	while (ns > longest && !atomic_compare_exchange_weak(&wr.longest_ns, &longest, ns))
 		;
 }
@@ -1475,12 +1476,12 @@ static void *wr_write(void *arg)
 
 		if (munmap(piece, WR_PIECE))
 			die("munmap");
-		wr_time(since);
+		wr_time(since, &wr.unmap_ns);
 		since = now_ns();
 		if (mmap(piece, WR_PIECE, PROT_READ, MAP_SHARED | MAP_FIXED, wr.fd,
 			 nr * WR_PIECE) != piece || madvise(piece, WR_PIECE, MADV_RANDOM))
 			die("mmap");
-		wr_time(since);
+		wr_time(since, &wr.map_ns);
 		atomic_fetch_add(&wr.ops[nr], 1);
 		usleep(1000);
 	}
@@ -1567,8 +1568,9 @@ static void writer_case(void)
 	before = retries() - before;
 	judge(ms < 1000 && nr >= 2 && least && wr.longest_ns < 5000000000 && before > 0,
 	      "%lu faults, %ld retried, %lu signals; %lu rounds of %d writers, of one %lu or more; "
-	      "longest_ms=%.0f, then %u VMAs locked, the last of them after %.0f ms",
-	      wr.faults, before, wr.signals, all, WR_WRITERS, least, wr.longest_ns / 1e6, nr, ms);
+	      "munmap_us=%.0f mmap_us=%.0f longest_ms=%.0f, then %u VMAs locked, the last of them "
+	      "after %.0f ms", wr.faults, before, wr.signals, all, WR_WRITERS, least,
+	      wr.unmap_ns / 1e3 / (all ?: 1), wr.map_ns / 1e3 / (all ?: 1), wr.longest_ns / 1e6, nr, ms);
 }
 
 static struct test_case cases[] = {
