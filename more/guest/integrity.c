@@ -1467,7 +1467,7 @@ static unsigned int run(unsigned int seconds, struct vm_counters *delta)
 		print_reports();
 		look_for_stuck(nr);
 		if (k % 100 == 99)
-			fprintf(stderr, "integrity: %u s, %lu checks, %lu mismatches\n", k / 10,
+			fprintf(stderr, "integrity: %.0f s, %lu checks, %lu mismatches\n", ns / 1e9,
 				total(false), total(true));
 	}
 	atomic_store(&stop, true);
