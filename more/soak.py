@@ -39,11 +39,10 @@ KERNELS = ["x86_64-soak", "x86_64-kcsan", "arm64-soak"]
 APPEND = ("null_blk.nr_devices=0 zram.num_devices=1 hung_task_panic=1 softlockup_panic=1 "
           "watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120 workqueue.watchdog_thresh=0 "
           "panic_on_warn=0")
-# What has to have happened in each guest, or it was no soak. (stress-ng's vm runs, too, but
-# counts no operation; why was not looked into.)
+# What has to have happened in each guest, or it was no soak.
 WANTED = ["selftest_runs", "tests_ok", "alone_ok", "stress_runs", "trinity_runs", "calls",
           "pgmajfault", "vma_lock_retry", "pswpin", "ops_fault", "ops_fork", "ops_mmap",
-          "ops_mremap", "ops_mlock", "ops_madvise", "ops_userfaultfd", "ops_swap"]
+          "ops_mremap", "ops_mlock", "ops_madvise", "ops_userfaultfd", "ops_swap", "ops_vm"]
 LOAD = re.compile(r"^P failed under load: not ok \d+ (\S+)", re.M)
 RACE = re.compile(r"BUG: KCSAN: (.*)$", re.M)
 
