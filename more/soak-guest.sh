@@ -78,7 +78,8 @@ selftest_alone() {
 }
 
 after_stress() {
-	sed -n 's/^ *- stressor: */ /p; s/^ *bogo-ops: */=/p' $state/stress.yaml | tr -d '\n' |
+	# The newline at the end is for the last one, vm.
+	{ sed -n 's/^ *- stressor: */ /p; s/^ *bogo-ops: */=/p' $state/stress.yaml | tr -d '\n'; echo; } |
 		tr ' ' '\n' | while IFS='=' read -r name ops; do
 		[ -z "$name" ] || add "$state/ops_$name" "$ops"
 	done
