@@ -70,6 +70,7 @@ after_selftest() {
 # All tests, when nothing runs beside them.
 selftest_alone() {
 	swapoff /dev/zram0 && swapoff /dev/swap || echo "F soak: swapoff"
+	echo "P" $(grep -E 'HugePages_|^Shmem:' /proc/meminfo) "segments: $(sed 1d /proc/sysvipc/shm | wc -l)"
 	kselftest-fault-retry > $state/selftest.out 2>&1
 	rc=$?
 	alone_ok=$(grep -c '^ok ' $state/selftest.out)
@@ -130,6 +131,8 @@ vmstat() {
 mount -t configfs configfs /sys/kernel/config 2> /dev/null
 mount -t cgroup2 cgroup2 /sys/fs/cgroup 2> /dev/null
 mkdir -p $state /tmp/data /tmp/trinity /dev/shm $group
+# Trinity's segments of huge pages, which else stay reserved when it has ended.
+echo 1 > /proc/sys/kernel/shm_rmid_forced
 chmod 777 /tmp/trinity
 mount -t tmpfs -o size=64m tmpfs /dev/shm
 mount -t tmpfs -o size=64m,mode=777 tmpfs /tmp/trinity
