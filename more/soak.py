@@ -39,8 +39,6 @@ KERNELS = ["x86_64-soak", "x86_64-kcsan", "arm64-soak"]
 APPEND = ("null_blk.nr_devices=0 zram.num_devices=1 hung_task_panic=1 softlockup_panic=1 "
           "watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=120 workqueue.watchdog_thresh=0 "
           "panic_on_warn=0")
-# Ten times as many accesses watched as by default, for two thirds of the work done.
-KCSAN = " kcsan.skip_watch=200"
 # What has to have happened in each guest, or it was no soak.
 WANTED = ["selftest_runs", "tests_ok", "alone_ok", "stress_runs", "trinity_runs", "calls",
           "pgmajfault", "vma_lock_retry", "pswpin", "ops_fault", "ops_fork", "ops_mmap",
@@ -57,11 +55,6 @@ def read(path):
 def tree_of(name):
     """(kernel, tree) of a name on the command line."""
     return (name[:-len("-base")], "base") if name.endswith("-base") else (name, "series")
-
-
-def append(kernel):
-    """What the kernel is told."""
-    return APPEND + (KCSAN if kernel.endswith("kcsan") else "")
 
 
 def races(console):
@@ -96,7 +89,7 @@ class Soak:
         if (kernel, tree) not in self.keys:
             arch, out = kernel.split("-")[0], self.out(kernel, tree)
             root = f"{out}/guest/root"
-            h = hashlib.sha256(append(kernel).encode())
+            h = hashlib.sha256(APPEND.encode())
             for path in (f"{out}/{guest.arch_facts(arch)['IMAGE']}", f"{root}/init",
                          f"{root}/bin/kselftest-fault-retry",
                          f"{self.build}/out/soak-{arch}.cpio.gz"):
@@ -142,8 +135,8 @@ class Soak:
                     shutil.copyfileobj(g, f)
         print(f"@ {time.strftime('%H:%M')} {kernel} {tree}: {seconds // 60} min {seconds % 60} s, "
               f"log: {log}.console", flush=True)
-        r = guest.run(out, arch, ["soak", str(seconds)], append=append(kernel), log=log,
-                      cpus=2, memory="3G", timeout=2.5 * seconds + 1200, silence=600,
+        r = guest.run(out, arch, ["soak", str(seconds)], append=APPEND, log=log, cpus=2,
+                      memory="3G", timeout=2.5 * seconds + 1200, silence=600,
                       initrd=f"{log}.initrd")
         os.unlink(f"{log}.initrd")
         console = read(f"{log}.console")
