@@ -62,7 +62,8 @@ def qemu_line(out, arch, append, accel="tcg", cpus=2, memory="1G", extra=(), ini
             "-smp", str(cpus), "-m", memory, "-nodefaults", "-display", "none",
             "-no-reboot", "-kernel", f"{out}/{facts['IMAGE']}",
             "-initrd", initrd or f"{out}/initramfs.gz", "-append",
-            f"console={facts['CONSOLE']} panic=-1 oops=panic {facts['APPEND']} {append}",
+            f"console={facts['CONSOLE']} panic=-1 oops=panic "
+            f"{facts['APPEND'].replace(',', ' ')} {append}",
             "-device", facts["SERIAL"], *extra]
 
 
@@ -96,14 +97,15 @@ def judge(stopped, status, console, output, errors):
     """(verdict, reason) of a guest that has ended with STATUS, or was STOPPED."""
     panic, splat = PANIC.search(console), SPLATS.search(console)
     end = END.search(output)
+    last = f"its last line: {console.rstrip()[-200:].splitlines()[-1:]}"
     if panic:
         return "panic", panic[0].strip()
     if stopped:
-        return stopped
+        return stopped[0], f"{stopped[1]}, {last}"
     if status:
         return "qemu lost", f"QEMU ended with {status}: {errors.strip().splitlines()[-1][:200]}"
     if not end:
-        return "no end", "the guest ended without its END line"
+        return "no end", f"the guest ended without its END line, {last}"
     if splat:
         return "splat", splat[0].strip()
     return ("failed", f"the program ended with {end[1]}") if int(end[1]) else ("ok", "")
