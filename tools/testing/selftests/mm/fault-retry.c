@@ -803,6 +803,8 @@ static bool waited_so_far(struct change *c)
 
 static bool change(struct change *c, enum change_op op)
 {
+	/* The child shares *c, and may read it when it is the next try's. */
+	char *map = c->map;
 	pid_t pid;
 
 	switch (op) {
@@ -822,7 +824,7 @@ static bool change(struct change *c, enum change_op op)
 		pid = fork();
 		if (!pid) {
 			alarm(DISK_TIMEOUT);
-			_exit(FORCE_READ(*c->map));
+			_exit(FORCE_READ(*map));
 		}
 		c->pid = pid;
 	}
