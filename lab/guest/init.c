@@ -50,12 +50,12 @@ static void mount_or_say(const char *type, const char *dir)
 		complain(dir);
 }
 
-/* The port shows up a moment after the device. */
+/* The port shows up a moment after the device; once, on a busy host, not within 6 s. */
 static int open_result(void)
 {
 	int fd = open(RESULT, O_WRONLY | O_CLOEXEC);
 
-	for (int i = 0; i < 500 && fd < 0; i++) {
+	for (int i = 0; i < 6000 && fd < 0; i++) {
 		usleep(10000);
 		fd = open(RESULT, O_WRONLY | O_CLOEXEC);
 	}
