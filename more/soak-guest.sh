@@ -131,7 +131,7 @@ vmstat() {
 mount -t configfs configfs /sys/kernel/config 2> /dev/null
 mount -t cgroup2 cgroup2 /sys/fs/cgroup 2> /dev/null
 mkdir -p $state /tmp/data /tmp/trinity /dev/shm $group
-# Trinity's segments of huge pages, which else stay reserved when it has ended.
+# Trinity's segments, whose huge pages else stay in use when it has ended.
 echo 1 > /proc/sys/kernel/shm_rmid_forced
 chmod 777 /tmp/trinity
 mount -t tmpfs -o size=64m tmpfs /dev/shm
