@@ -23,7 +23,8 @@ for page in range(1024):
 cd "$out/fs.tmp"
 truncate -s 16M ext4
 mkfs.ext4 -q -d ../9p ext4
-mksquashfs ../9p squashfs -quiet -no-progress -noD -no-fragments
+# A block a page, so that it reads as often as the others.
+mksquashfs ../9p squashfs -quiet -no-progress -noD -no-fragments -b 4K
 mkfs.erofs --quiet erofs ../9p
 truncate -s 128M btrfs
 mkfs.btrfs -q -M --rootdir ../9p btrfs
